@@ -1,0 +1,104 @@
+package client
+
+import "time"
+
+// Migration is a migration in the agent's own dialect.
+type Migration struct {
+	ID         string `json:"id"`
+	VolumeID   string `json:"volume_id"`
+	VolumeName string `json:"volume_name,omitempty"`
+	// TargetID is the temporary volume's id, Cinder's new_volume.
+	TargetID   string `json:"target_id,omitempty"`
+	SourceHost string `json:"source_host"`
+	TargetHost string `json:"target_host"`
+
+	// State is where this agent's half stands: accepted, preparing, copying, readying, committing, disposing, renaming,
+	// forgetting, succeeded, aborting, failed; for role target those of the target's half.
+	State string `json:"state"`
+	// Status is Cinder's migration_status.
+	Status         string `json:"status"`
+	PreviousStatus string `json:"previous_status,omitempty"`
+	ForceHostCopy  bool   `json:"force_host_copy"`
+	LockVolume     bool   `json:"lock_volume"`
+	// Attempt counts how often the target was prepared, from 1.
+	Attempt uint64 `json:"attempt"`
+	// Final says that State will not change any more; Outcome is then OutcomeSucceeded or OutcomeFailed.
+	Final   bool   `json:"final"`
+	Outcome string `json:"outcome"`
+	// Reason is a sentence: why it failed, or what it waits for.
+	Reason string `json:"reason,omitempty"`
+
+	// Root, Algorithm, ChunkSize and Class describe the manifest.
+	Root      string `json:"root,omitempty"`
+	Algorithm string `json:"algorithm,omitempty"`
+	ChunkSize int64  `json:"chunk_size,omitempty"`
+	Class     string `json:"class,omitempty"`
+	// SourceKept says that the old source was not deleted.
+	SourceKept bool `json:"source_kept"`
+
+	Progress Progress `json:"progress"`
+	Events   []Event  `json:"events,omitempty"`
+	// Role is RoleSource, or RoleTarget for a volume of another node that is copied to this one.
+	Role string `json:"role"`
+
+	CreatedAt  time.Time `json:"created_at"`
+	UpdatedAt  time.Time `json:"updated_at"`
+	FinishedAt time.Time `json:"finished_at,omitzero"`
+}
+
+// The roles of an agent in a migration, and the outcomes of a final migration.
+const (
+	RoleSource       = "source"
+	RoleTarget       = "target"
+	OutcomeSucceeded = "succeeded"
+	OutcomeFailed    = "failed"
+)
+
+// Progress is how far a migration's transfer is. Bytes count what is verified and durable, unless said otherwise.
+type Progress struct {
+	// Phase is what the transfer does now.
+	Phase         string `json:"phase,omitempty"`
+	TotalBytes    int64  `json:"total_bytes"`
+	VerifiedBytes int64  `json:"verified_bytes"`
+	// ZeroBytes are holes and zeroes, which are not sent as data.
+	ZeroBytes int64 `json:"zero_bytes"`
+	SentBytes int64 `json:"sent_bytes"`
+	// ResumedBytes were verified before this attempt began.
+	ResumedBytes int64 `json:"resumed_bytes"`
+	DataChunks   int64 `json:"data_chunks"`
+	ZeroChunks   int64 `json:"zero_chunks"`
+	// Mismatches were found by verification, and copied again.
+	Mismatches     int64   `json:"mismatches"`
+	BytesPerSecond float64 `json:"bytes_per_second"`
+	// ETASeconds is 0 while there is nothing to tell it from.
+	ETASeconds float64   `json:"eta_seconds"`
+	StartedAt  time.Time `json:"started_at,omitzero"`
+}
+
+// Event is one line of a migration's history.
+type Event struct {
+	At      time.Time `json:"at"`
+	State   string    `json:"state"`
+	Message string    `json:"message"`
+}
+
+// MigrationAnswer answers GET /v1/migrations/ID and /v1/migrations/ID/wait.
+type MigrationAnswer struct {
+	Migration Migration `json:"migration"`
+}
+
+// MigrationsAnswer answers GET /v1/migrations.
+type MigrationsAnswer struct {
+	Migrations []Migration `json:"migrations"`
+}
+
+// EventsAnswer answers GET /v1/migrations/ID/events.
+type EventsAnswer struct {
+	Events []Event `json:"events"`
+}
+
+// ResolveRequest is the body of POST /v1/migrations/ID/resolve.
+type ResolveRequest struct {
+	// Owner is the node that is to own the volume.
+	Owner string `json:"owner"`
+}

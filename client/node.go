@@ -1,0 +1,55 @@
+package client
+
+import "time"
+
+// Version answers GET /v1/version.
+type Version struct {
+	Version string `json:"version"`
+	Commit  string `json:"commit"`
+	// API is the version of the agent's own dialect: "v1".
+	API     string `json:"api"`
+	Node    string `json:"node"`
+	StoreID string `json:"store_id"`
+}
+
+// Status answers GET /v1/status.
+type Status struct {
+	Node      string          `json:"node"`
+	StoreID   string          `json:"store_id"`
+	StartedAt time.Time       `json:"started_at"`
+	Backends  []BackendStatus `json:"backends"`
+	Peers     []PeerStatus    `json:"peers"`
+	NBD       NBDStatus       `json:"nbd"`
+	// View is where the FUSE view is mounted; empty if it is not.
+	View string `json:"view"`
+	// Warnings are sentences on what the operator should see to.
+	Warnings []string `json:"warnings"`
+}
+
+// BackendStatus is one back end of the node.
+type BackendStatus struct {
+	// Name is the section of the configuration.
+	Name string `json:"name"`
+	// Host is node@backend#pool.
+	Host        string `json:"host"`
+	BackendName string `json:"volume_backend_name"`
+	Driver      string `json:"driver"`
+	TotalBytes  int64  `json:"total_bytes"`
+	FreeBytes   int64  `json:"free_bytes"`
+	// Error says why the back end cannot be used now; empty if it can.
+	Error string `json:"error,omitempty"`
+}
+
+// PeerStatus is another agent as this one sees it.
+type PeerStatus struct {
+	Node      string `json:"node"`
+	Address   string `json:"address"`
+	Reachable bool   `json:"reachable"`
+	// Error says why it cannot be reached.
+	Error string `json:"error,omitempty"`
+}
+
+// NBDStatus is where this agent's NBD server listens.
+type NBDStatus struct {
+	Addresses []string `json:"addresses"`
+}

@@ -1,0 +1,173 @@
+package client
+
+import "encoding/json"
+
+// Volume is a volume in the Cinder dialect: the keys of Cinder's answer at microversion 3.70, in its order. Pointers are
+// null where Cinder answers null.
+type Volume struct {
+	ID     string `json:"id"`
+	Status string `json:"status"`
+	// Size in GiB, rounded up; SizeBytes is exact.
+	Size             GiB               `json:"size"`
+	AvailabilityZone *string           `json:"availability_zone"`
+	CreatedAt        Time              `json:"created_at"`
+	UpdatedAt        Time              `json:"updated_at"`
+	Name             *string           `json:"name"`
+	Description      *string           `json:"description"`
+	VolumeType       *string           `json:"volume_type"`
+	SnapshotID       *string           `json:"snapshot_id"`
+	SourceVolID      *string           `json:"source_volid"`
+	Metadata         map[string]string `json:"metadata"`
+	Links            []Link            `json:"links"`
+	UserID           *string           `json:"user_id"`
+	// Bootable is the string "true" or "false".
+	Bootable           string             `json:"bootable"`
+	Encrypted          bool               `json:"encrypted"`
+	ReplicationStatus  *string            `json:"replication_status"`
+	ConsistencyGroupID *string            `json:"consistencygroup_id"`
+	MultiAttach        bool               `json:"multiattach"`
+	Attachments        []VolumeAttachment `json:"attachments"`
+	GroupID            *string            `json:"group_id"`
+	ProviderID         *string            `json:"provider_id"`
+	SharedTargets      bool               `json:"shared_targets"`
+	ServiceUUID        *string            `json:"service_uuid"`
+	ClusterName        *string            `json:"cluster_name"`
+	VolumeTypeID       *string            `json:"volume_type_id"`
+	ConsumesQuota      bool               `json:"consumes_quota"`
+
+	// VolumeAdmin is nil in answers to those who are not admin: its keys are then absent, not null.
+	*VolumeAdmin
+
+	// SizeBytes is the exact size. Ours.
+	SizeBytes int64 `json:"cvold:size_bytes,omitzero"`
+	// StatusReason is a sentence on why the status or the migration status says error. Ours.
+	StatusReason string `json:"cvold:status_reason,omitzero"`
+	// Owner is the node that serves the volume. Ours.
+	Owner string `json:"cvold:owner,omitzero"`
+}
+
+// VolumeAdmin is what only an admin sees of a volume.
+type VolumeAdmin struct {
+	MigrationStatus *string `json:"migration_status"`
+	TenantID        *string `json:"os-vol-tenant-attr:tenant_id"`
+	// MigStat is MigrationStatus again, under the key of the extension.
+	MigStat *string `json:"os-vol-mig-status-attr:migstat"`
+	// NameID is the id that the object's name is made of when it is not the volume's own.
+	NameID *string `json:"os-vol-mig-status-attr:name_id"`
+	// Host is node@backend#pool.
+	Host *string `json:"os-vol-host-attr:host"`
+}
+
+// Link is one of Cinder's links of an object.
+type Link struct {
+	Rel  string `json:"rel"`
+	Href string `json:"href"`
+}
+
+// VolumeAttachment is an attachment as Cinder shows it within a volume.
+type VolumeAttachment struct {
+	ID           string  `json:"id"`
+	AttachmentID string  `json:"attachment_id"`
+	VolumeID     string  `json:"volume_id"`
+	ServerID     *string `json:"server_id"`
+	HostName     *string `json:"host_name"`
+	Device       *string `json:"device"`
+	AttachedAt   Time    `json:"attached_at"`
+}
+
+// MarshalJSON writes an empty metadata as {} and empty lists as []: the stock clients do not take null there.
+func (v Volume) MarshalJSON() ([]byte, error) {
+	type wire Volume
+	w := wire(v)
+	if w.Metadata == nil {
+		w.Metadata = map[string]string{}
+	}
+	if w.Links == nil {
+		w.Links = []Link{}
+	}
+	if w.Attachments == nil {
+		w.Attachments = []VolumeAttachment{}
+	}
+	return json.Marshal(w)
+}
+
+// DisplayName is the volume's name; empty if it has none.
+func (v Volume) DisplayName() string { return text(v.Name) }
+
+// Migration is the volume's migration_status; empty if it is null or not shown.
+func (v Volume) Migration() string {
+	if v.VolumeAdmin == nil {
+		return ""
+	}
+	return text(v.MigrationStatus)
+}
+
+// Location is node@backend#pool of the volume; empty if it is null or not shown.
+func (v Volume) Location() string {
+	if v.VolumeAdmin == nil {
+		return ""
+	}
+	return text(v.Host)
+}
+
+// Bytes is the exact size if the agent says it, else the GiB of Cinder's size.
+func (v Volume) Bytes() int64 {
+	if v.SizeBytes > 0 {
+		return v.SizeBytes
+	}
+	n, _ := v.Size.Bytes()
+	return n
+}
+
+// text is what a nullable string says, empty for null.
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+// VolumeAnswer answers POST /v3/volumes (202) and GET /v3/volumes/ID.
+type VolumeAnswer struct {
+	Volume Volume `json:"volume"`
+}
+
+// VolumesAnswer answers GET /v3/volumes/detail.
+type VolumesAnswer struct {
+	Volumes []Volume `json:"volumes"`
+}
+
+// CreateVolumeRequest is the body of POST /v3/volumes.
+type CreateVolumeRequest struct {
+	Volume CreateVolume `json:"volume"`
+}
+
+// CreateVolume describes a volume to make. One of Size and SizeBytes is needed; SizeBytes wins.
+type CreateVolume struct {
+	Name             *string `json:"name"`
+	Description      *string `json:"description"`
+	Size             GiB     `json:"size"`
+	VolumeType       *string `json:"volume_type"`
+	AvailabilityZone *string `json:"availability_zone"`
+	// Metadata must be strings.
+	Metadata map[string]string `json:"metadata,omitempty"`
+	// SizeBytes is the exact size in bytes. Ours.
+	SizeBytes int64 `json:"cvold:size_bytes,omitzero"`
+	// Host is where to make it, node@backend#pool; empty leaves the choice to the agent. Ours.
+	Host string `json:"cvold:host,omitzero"`
+}
+
+// MigrateVolumeRequest is the body of POST /v3/volumes/ID/action for a migration.
+type MigrateVolumeRequest struct {
+	Migrate MigrateVolume `json:"os-migrate_volume"`
+}
+
+// MigrateVolume is Cinder's os-migrate_volume (api/contrib/admin_actions.py).
+type MigrateVolume struct {
+	// Host is the target, node@backend#pool.
+	Host string `json:"host"`
+	// ForceHostCopy skips the driver's own migration.
+	ForceHostCopy Bool `json:"force_host_copy"`
+	// LockVolume keeps every other command away from the volume while it migrates.
+	LockVolume Bool `json:"lock_volume"`
+}
