@@ -104,8 +104,19 @@ func (c *Client) do(ctx context.Context, k call) error {
 	if err := json.Unmarshal(body, k.out); err != nil {
 		return fmt.Errorf("%w: %s %s: %w", ErrBadAnswer, k.method, request.URL.Path, err)
 	}
+	if o, ok := k.out.(object); ok && o.id() == "" {
+		return fmt.Errorf("%w: %s %s: no id", ErrBadAnswer, k.method, request.URL.Path)
+	}
 	return nil
 }
+
+// object is an answer with one object in it, which has an id if it is there at all.
+type object interface{ id() string }
+
+func (a *VolumeAnswer) id() string     { return a.Volume.ID }
+func (a *MigrationAnswer) id() string  { return a.Migration.ID }
+func (a *AttachmentAnswer) id() string { return a.Attachment.ID }
+func (a *ManifestAnswer) id() string   { return a.Manifest.VolumeID }
 
 // request builds the HTTP request. The host's name is never looked up: dial knows where the agent is.
 func (k call) request(ctx context.Context) (*http.Request, error) {

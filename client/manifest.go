@@ -1,6 +1,10 @@
 package client
 
-import "time"
+import (
+	"context"
+	"net/http"
+	"time"
+)
 
 // Manifest is what the agent tells of a volume's manifest: the root of all its chunk digests, and how they were made.
 type Manifest struct {
@@ -20,4 +24,11 @@ type Manifest struct {
 // ManifestAnswer answers GET /v1/manifests/VOLUME.
 type ManifestAnswer struct {
 	Manifest Manifest `json:"manifest"`
+}
+
+// Manifest is the manifest of a volume: of what it held when its last migration brought it here.
+func (c *Client) Manifest(ctx context.Context, volumeID string) (Manifest, error) {
+	var answer ManifestAnswer
+	err := c.do(ctx, call{method: http.MethodGet, path: []string{"v1", "manifests", volumeID}, out: &answer})
+	return answer.Manifest, err
 }

@@ -1,6 +1,10 @@
 package client
 
-import "time"
+import (
+	"context"
+	"net/http"
+	"time"
+)
 
 // Version answers GET /v1/version.
 type Version struct {
@@ -52,4 +56,18 @@ type PeerStatus struct {
 // NBDStatus is where this agent's NBD server listens.
 type NBDStatus struct {
 	Addresses []string `json:"addresses"`
+}
+
+// Version asks the agent who and what it is.
+func (c *Client) Version(ctx context.Context) (Version, error) {
+	var answer Version
+	err := c.do(ctx, call{method: http.MethodGet, path: []string{"v1", "version"}, out: &answer})
+	return answer, err
+}
+
+// Status asks for the agent's back ends, peers and warnings.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	var answer Status
+	err := c.do(ctx, call{method: http.MethodGet, path: []string{"v1", "status"}, out: &answer})
+	return answer, err
 }
