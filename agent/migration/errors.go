@@ -54,7 +54,7 @@ func Code(err error) string {
 func FromCode(code, message string) error {
 	for _, c := range codes {
 		if c.code == code {
-			return &peerError{message: message, kind: c.err}
+			return &kindError{message: message, kind: c.err}
 		}
 	}
 	return nil
@@ -68,28 +68,39 @@ var codes = []struct {
 	{"in-doubt", ErrInDoubt}, {"unknown", ErrUnknown}, {"no-space", ErrNoSpace}, {"busy", ErrBusy},
 }
 
-// peerError is a peer's sentence that still answers to its kind.
-type peerError struct {
+// kindError is a sentence for people that still answers to its kind.
+type kindError struct {
 	message string
 	kind    error
 }
 
-func (e *peerError) Error() string { return e.message }
-func (e *peerError) Unwrap() error { return e.kind }
+func (e *kindError) Error() string { return e.message }
+func (e *kindError) Unwrap() error { return e.kind }
 
-// retry is a step's verdict that it cannot go on now: it is run again after a pause.
-type retry struct {
+// retryVerdict is a step's verdict that it cannot go on now: it is run again after a pause.
+type retryVerdict struct {
 	after  time.Duration
 	reason error
 	// waiting marks a pause that is no failure: nothing is counted.
 	waiting bool
 }
 
-func (r *retry) Error() string { return fmt.Sprintf("again in %s: %v", r.after, r.reason) }
-func (r *retry) Unwrap() error { return r.reason }
+func (r *retryVerdict) Error() string { return fmt.Sprintf("again in %s: %v", r.after, r.reason) }
+func (r *retryVerdict) Unwrap() error { return r.reason }
 
-// fatal is a step's verdict that the migration cannot succeed: before P2 it is aborted.
-type fatal struct{ reason error }
+// fatalVerdict is a step's verdict that the migration cannot succeed: before P2 it is aborted.
+type fatalVerdict struct{ reason error }
 
-func (f *fatal) Error() string { return f.reason.Error() }
-func (f *fatal) Unwrap() error { return f.reason }
+func (f *fatalVerdict) Error() string { return f.reason.Error() }
+func (f *fatalVerdict) Unwrap() error { return f.reason }
+
+// refuse makes an error of a kind whose text is the sentence alone.
+func refuse(kind error, format string, args ...any) error {
+	return &kindError{message: fmt.Sprintf(format, args...), kind: kind}
+}
+
+func retry(after time.Duration, err error) error { return &retryVerdict{after: after, reason: err} }
+func wait(after time.Duration, err error) error {
+	return &retryVerdict{after: after, reason: err, waiting: true}
+}
+func fatal(err error) error { return &fatalVerdict{reason: err} }

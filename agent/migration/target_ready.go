@@ -1,0 +1,255 @@
+package migration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"github.com/cvold/cvold/agent/catalog"
+	"github.com/cvold/cvold/agent/volume"
+	"github.com/cvold/cvold/dataplane"
+	"github.com/cvold/cvold/internal/durable"
+	"github.com/cvold/cvold/transfer"
+)
+
+// Digests reads chunks back for the attempt that copies; see Peer.
+func (t *Target) Digests(ctx context.Context, r DigestsRequest) (DigestsReply, error) {
+	g, err := t.load(r.MigrationID)
+	if err != nil {
+		return DigestsReply{}, err
+	}
+	if err := check(g, r.Token); err != nil {
+		return DigestsReply{}, err
+	}
+	s, unlock := t.session(r.MigrationID)
+	medium, live := s.medium, s.attempt == r.Attempt && s.export != ""
+	unlock()
+	if !live {
+		return DigestsReply{}, refuse(ErrStale, "attempt %d of migration %s is not served here", r.Attempt, r.MigrationID)
+	}
+	if err := t.belowHighWater(ctx, g.Host); err != nil {
+		return DigestsReply{}, err
+	}
+	layout, err := geometry(g)
+	if err != nil {
+		return DigestsReply{}, err
+	}
+	var reply DigestsReply
+	err = t.o.touch(ctx, g.MigrationID, touchGuestDigests, func() error {
+		reply.Runs, err = transfer.Digests(ctx, medium, layout, r.First, r.Count)
+		return err
+	})
+	if errors.Is(err, dataplane.ErrClosed) {
+		return DigestsReply{}, refuse(ErrStale, "attempt %d of migration %s ended", r.Attempt, r.MigrationID)
+	}
+	return reply, err
+}
+
+// belowHighWater ends a copy before it fills the back end.
+func (t *Target) belowHighWater(ctx context.Context, host string) error {
+	backend, err := t.o.Volumes.Backend(host)
+	if err != nil {
+		return err
+	}
+	stats, err := backend.Driver.Stats(ctx)
+	if err == nil && stats.Free < stats.Total/100*(100-highWater) {
+		return refuse(ErrNoSpace, "%s is more than %d %% full: %d bytes are free", host, highWater, stats.Free)
+	}
+	return err
+}
+
+// readBack is the reading of all chunks that Ready asks for, in a goroutine of its own.
+type readBack struct {
+	attempt uint64
+	cancel  context.CancelFunc
+	done    chan struct{} // closed when root, class and err are set
+	root    transfer.Root
+	class   transfer.Class
+	err     error
+	bytes   atomic.Int64
+}
+
+// end stops it and waits.
+func (b *readBack) end() {
+	b.cancel()
+	<-b.done
+}
+
+// Ready is P1; see Peer.
+func (t *Target) Ready(ctx context.Context, r ReadyRequest) (ReadyReply, error) {
+	b, done, err := t.readying(ctx, r)
+	if err != nil || done {
+		return ReadyReply{Done: done, VerifiedBytes: r.Record.Size}, err
+	}
+	timer := time.NewTimer(readyWait)
+	defer timer.Stop()
+	select {
+	case <-b.done:
+		return t.becomeReady(ctx, r, b)
+	case <-timer.C:
+	case <-ctx.Done():
+		return ReadyReply{}, ctx.Err()
+	}
+	return ReadyReply{VerifiedBytes: b.bytes.Load()}, nil
+}
+
+// readying ends the writing and starts the read-back, unless either was done; done says that the guest is ready.
+func (t *Target) readying(ctx context.Context, r ReadyRequest) (b *readBack, done bool, err error) {
+	s, unlock := t.session(r.MigrationID)
+	defer unlock()
+	g, err := t.load(r.MigrationID)
+	if err != nil {
+		return nil, false, err
+	}
+	if err := mayReady(g, r); err != nil {
+		return nil, false, err
+	}
+	if g.State == catalog.GuestReady || g.State == catalog.GuestCommitted {
+		return nil, true, nil
+	}
+	if s.verify != nil && s.verify.attempt == r.Attempt {
+		return s.verify, false, nil
+	}
+	err = t.o.touch(ctx, g.MigrationID, touchGuestDrain, func() error { return t.drain(ctx, s, g) })
+	if err != nil {
+		return nil, false, err
+	}
+	s.verify = t.startReadBack(g, r.Attempt)
+	return s.verify, false, nil
+}
+
+// mayReady checks a Ready against the record.
+func mayReady(g catalog.Guest, r ReadyRequest) error {
+	if err := check(g, r.Token); err != nil {
+		return err
+	}
+	switch g.State {
+	case catalog.GuestAborting, catalog.GuestAborted:
+		return refuse(ErrAborted, "migration %s was aborted: %s", g.MigrationID, g.Reason)
+	case catalog.GuestInDoubt:
+		return refuse(ErrInDoubt, "migration %s is in doubt here: %s", g.MigrationID, g.Reason)
+	case catalog.GuestPreparing:
+		return refuse(ErrStale, "migration %s was not prepared to its end here", g.MigrationID)
+	case catalog.GuestReady, catalog.GuestCommitted:
+		if g.Root != r.Root {
+			return refuse(ErrRefused, "migration %s is ready with the root %s, not %s", g.MigrationID, g.Root, r.Root)
+		}
+		return nil
+	}
+	if g.Attempt != r.Attempt {
+		return refuse(ErrStale, "attempt %d of migration %s was not prepared here", r.Attempt, g.MigrationID)
+	}
+	v := r.Record
+	if v.ID != g.VolumeID || v.Size != g.Target.Size || v.OwnerEpoch != g.Epoch+1 || v.Identity != g.Target.Identity || v.Name != g.Target.Name || v.Host != g.Host || v.MigrationID != "" {
+		return refuse(ErrRefused, "migration %s: the record of volume %s does not fit its target", g.MigrationID, v.ID)
+	}
+	return nil
+}
+
+// drain ends write access and makes everything written durable. Without a session (this agent was restarted) the object
+// is opened once more for the flush: what was answered before may still be in the cache of the node alone.
+func (t *Target) drain(ctx context.Context, s *session, g catalog.Guest) error {
+	device := s.device
+	s.device = nil
+	if err := t.fence(ctx, s); err != nil {
+		return err
+	}
+	if device == nil {
+		var err error
+		user := volume.User{Kind: volume.UserMigration, Name: g.MigrationID}
+		if device, err = t.o.Volumes.OpenObject(ctx, g.Host, g.Target, user, dataplane.Mode{}); err != nil {
+			return fmt.Errorf("open the target: %w", err)
+		}
+	}
+	return errors.Join(device.Sync(), device.Close())
+}
+
+// startReadBack begins to read everything back from the medium.
+func (t *Target) startReadBack(g catalog.Guest, attempt uint64) *readBack {
+	ctx, cancel := context.WithCancel(t.ctx)
+	b := &readBack{attempt: attempt, cancel: cancel, done: make(chan struct{})}
+	t.wg.Add(1)
+	go func() {
+		defer t.wg.Done()
+		defer close(b.done)
+		defer cancel()
+		b.err = t.o.touch(ctx, g.MigrationID, touchGuestVerify, func() error { return t.readBack(ctx, b, g) })
+	}()
+	return b
+}
+
+// readBack opens the medium, digests all of it, and writes the manifest on the way.
+func (t *Target) readBack(ctx context.Context, b *readBack, g catalog.Guest) error {
+	layout, err := geometry(g)
+	if err != nil {
+		return err
+	}
+	user := volume.User{Kind: volume.UserMigration, Name: g.MigrationID}
+	medium, err := t.o.Volumes.OpenObject(ctx, g.Host, g.Target, user, dataplane.Mode{ReadOnly: true, Medium: true})
+	if err != nil {
+		return fmt.Errorf("open the target's medium: %w", err)
+	}
+	defer medium.Close()
+	b.class = class(medium)
+	header := transfer.ManifestHeader{Geometry: layout, VolumeID: g.VolumeID, Class: b.class, Created: time.Now()}
+	if g.SourceNode == t.o.Node { // the source's half keeps the manifest of this catalog
+		b.root, err = t.digestAll(ctx, b, medium, header, io.Discard)
+		return err
+	}
+	return t.o.touch(ctx, g.MigrationID, touchGuestManifest, func() error {
+		return durable.WriteFile(t.o.manifestPath(g.MigrationID), 0o600, func(w io.Writer) error {
+			b.root, err = t.digestAll(ctx, b, medium, header, w)
+			return err
+		})
+	})
+}
+
+// readBackChunks is how many chunks are digested between two looks at the progress.
+const readBackChunks = 64
+
+func (t *Target) digestAll(ctx context.Context, b *readBack, medium dataplane.Device, h transfer.ManifestHeader, w io.Writer) (transfer.Root, error) {
+	manifest, err := transfer.NewManifestWriter(w, h)
+	if err != nil {
+		return transfer.Root{}, err
+	}
+	for first, all := int64(0), h.Chunks(); first < all; first += readBackChunks {
+		runs, err := transfer.Digests(ctx, medium, h.Geometry, first, min(readBackChunks, all-first))
+		if err != nil {
+			return transfer.Root{}, err
+		}
+		for _, run := range runs {
+			if err := manifest.Add(run); err != nil {
+				return transfer.Root{}, err
+			}
+		}
+		b.bytes.Store(min((first+readBackChunks)*h.ChunkSize, h.VolumeSize))
+	}
+	return manifest.Finish()
+}
+
+// becomeReady writes ready if the root is the source's. From then on this agent does nothing of its own accord.
+func (t *Target) becomeReady(ctx context.Context, r ReadyRequest, b *readBack) (ReadyReply, error) {
+	s, unlock := t.session(r.MigrationID)
+	defer unlock()
+	if s.verify == b {
+		s.verify = nil
+	}
+	if b.err != nil {
+		return ReadyReply{}, fmt.Errorf("read the target back: %w", b.err)
+	}
+	if b.root.String() != r.Root {
+		return ReadyReply{}, refuse(ErrRootDiffers, "the target of migration %s reads back as %s, the source was %s", r.MigrationID, b.root, r.Root)
+	}
+	_, err := t.update(ctx, r.MigrationID, touchGuestReady, func(_ catalog.Tx, g *catalog.Guest) error {
+		if err := mayReady(*g, r); err != nil || g.State != catalog.GuestPrepared {
+			return err
+		}
+		record := r.Record
+		g.State, g.Record, g.Root, g.Class = catalog.GuestReady, &record, r.Root, b.class.String()
+		return nil
+	})
+	return ReadyReply{Done: err == nil, VerifiedBytes: r.Record.Size}, err
+}
