@@ -20,8 +20,11 @@ type Bolt struct {
 	path string
 	file *os.File // bbolt's own, and closed by it
 	db   *bolt.DB
-	meta storeMeta // as it was when the store was opened
 
+	// id, created and session never change.
+	id       string
+	created  time.Time
+	session  uint64
 	log      *slog.Logger
 	observer Observer
 	watchers watchers
@@ -32,8 +35,9 @@ type Bolt struct {
 
 	// syncing is held while a commit becomes durable, for bbolt would show it to new readers before it is.
 	syncing sync.RWMutex
-	// failed is why the store answers nothing any more; guarded by syncing.
+	// failed is why the store answers nothing any more, meta its record as it was last committed; guarded by syncing.
 	failed error
+	meta   storeMeta
 
 	views, commits, failures atomic.Uint64
 }
@@ -49,10 +53,10 @@ type BoltStats struct {
 }
 
 // ID implements Store.
-func (b *Bolt) ID() string { return b.meta.StoreID }
+func (b *Bolt) ID() string { return b.id }
 
 // Created is when the store was made.
-func (b *Bolt) Created() time.Time { return b.meta.Created }
+func (b *Bolt) Created() time.Time { return b.created }
 
 // Path is the store's file.
 func (b *Bolt) Path() string { return b.path }
@@ -83,8 +87,8 @@ func (b *Bolt) snapshot() (*bolt.Tx, error) {
 
 // Update implements Store.
 func (b *Bolt) Update(fn func(Tx) error) error {
-	wrote, err := b.write(func(tx *bolt.Tx) (bool, error) {
-		t := &boltTx{tx: tx}
+	wrote, err := b.write(func(tx *bolt.Tx, m *storeMeta) (bool, error) {
+		t := &boltTx{tx: tx, totals: &m.totals}
 		defer t.end()
 		err := fn(t)
 		return t.wrote, err
@@ -95,20 +99,24 @@ func (b *Bolt) Update(fn func(Tx) error) error {
 	return err
 }
 
-// write runs fn in a transaction and commits what it wrote.
-func (b *Bolt) write(fn func(*bolt.Tx) (wrote bool, err error)) (wrote bool, err error) {
+// write runs fn in a transaction, and commits what it wrote together with the record of the store, which fn may change.
+func (b *Bolt) write(fn func(*bolt.Tx, *storeMeta) (wrote bool, err error)) (wrote bool, err error) {
 	tx, err := b.db.Begin(true)
 	if err != nil {
 		return false, b.beginError(err)
 	}
 	defer tx.Rollback() // does nothing after the commit
-	if err := b.failure(); err != nil {
+	m, err := b.lastMeta()
+	if err != nil {
 		return false, err
 	}
-	if wrote, err = fn(tx); err != nil || !wrote {
+	if wrote, err = fn(tx, &m); err != nil || !wrote {
 		return false, err
 	}
-	if err := b.commit(tx); err != nil {
+	if err := saveMeta(tx, &m); err != nil {
+		return false, err
+	}
+	if err := b.commit(tx, m); err != nil {
 		b.failures.Add(1)
 		return true, err
 	}
@@ -116,9 +124,9 @@ func (b *Bolt) write(fn func(*bolt.Tx) (wrote bool, err error)) (wrote bool, err
 	return true, nil
 }
 
-func (b *Bolt) commit(tx *bolt.Tx) error {
+func (b *Bolt) commit(tx *bolt.Tx, m storeMeta) error {
 	start := time.Now()
-	if err := b.commitSync(tx); err != nil {
+	if err := b.commitSync(tx, m); err != nil {
 		return err
 	}
 	if b.observer != nil {
@@ -132,11 +140,12 @@ func (b *Bolt) commit(tx *bolt.Tx) error {
 
 // commitSync commits, and tells a full file system from failures after which the state is not known: a failed sync may
 // have dropped pages, and what bbolt has mapped may not be what the medium holds.
-func (b *Bolt) commitSync(tx *bolt.Tx) error {
+func (b *Bolt) commitSync(tx *bolt.Tx, m storeMeta) error {
 	b.syncing.Lock()
 	defer b.syncing.Unlock()
 	err := tx.Commit()
 	if err == nil {
+		b.meta = m
 		return nil
 	}
 	if isFull(err) {
@@ -154,10 +163,11 @@ func isFull(err error) bool {
 	return errors.As(err, &write) && (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT))
 }
 
-func (b *Bolt) failure() error {
+// lastMeta is the record of the store for the one who writes next.
+func (b *Bolt) lastMeta() (storeMeta, error) {
 	b.syncing.RLock()
 	defer b.syncing.RUnlock()
-	return b.failed
+	return b.meta, b.failed
 }
 
 // beginError maps bbolt's refusal to begin a transaction.

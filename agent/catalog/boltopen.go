@@ -163,21 +163,21 @@ func (b *Bolt) begin(torn bool) error {
 	if err != nil {
 		return err
 	}
-	_, err = b.write(func(tx *bolt.Tx) (bool, error) {
-		m, isNew, err := load(tx)
+	_, err = b.write(func(tx *bolt.Tx, m *storeMeta) (bool, error) {
+		isNew, err := load(tx, m)
 		if err != nil {
 			return false, err
 		}
-		m.Restored = m.Restored || torn || wentBack(m, before, isNew)
+		m.Restored = m.Restored || torn || wentBack(tx, *m, before, isNew)
 		m.Session = max(m.Session, before.Session) + 1
-		b.meta = m
-		return true, saveMeta(tx, m)
+		return true, nil
 	})
 	if err != nil {
 		return err
 	}
+	b.id, b.created, b.session = b.meta.StoreID, b.meta.Created, b.meta.Session
 	if b.restored.Store(b.meta.Restored); b.meta.Restored {
-		b.log.Warn("catalog is older than it was before", "path", b.path, "session", b.meta.Session)
+		b.log.Warn("catalog is older than it was before", "path", b.path, "session", b.session)
 	}
-	return writeSession(b.path, session{Version: 1, StoreID: b.meta.StoreID, Session: b.meta.Session})
+	return writeSession(b.path, session{Version: 1, StoreID: b.id, Session: b.session})
 }

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 
 	bolt "go.etcd.io/bbolt"
@@ -12,6 +13,8 @@ type boltTx struct {
 	tx *bolt.Tx
 	// eaching counts the calls of Each that run: bbolt's cursors do not survive writes.
 	eaching int
+	// totals are kept over what is written.
+	totals *totals
 	// wrote says that there is something to commit.
 	wrote bool
 }
@@ -64,14 +67,25 @@ func (t *boltTx) Put(table, key string, value []byte) error {
 	if len(value) > MaxRecord {
 		return fmt.Errorf("%s %s: record of %d bytes, %d are allowed: %w", table, key, len(value), MaxRecord, ErrInvalid)
 	}
+	sealed := seal(table, key, value)
+	if err := errors.Join(t.totals.subtract(b.Get([]byte(key))), t.totals.add(sealed)); err != nil {
+		return fmt.Errorf("%s %s: %w", table, key, err)
+	}
 	t.wrote = true
-	return b.Put([]byte(key), seal(table, key, value))
+	return b.Put([]byte(key), sealed)
 }
 
 func (t *boltTx) Delete(table, key string) error {
 	b, err := t.writable(table, key)
-	if err != nil || b.Get([]byte(key)) == nil {
+	if err != nil {
 		return err
+	}
+	old := b.Get([]byte(key))
+	if old == nil {
+		return nil
+	}
+	if err := t.totals.subtract(old); err != nil {
+		return fmt.Errorf("%s %s: %w", table, key, err)
 	}
 	t.wrote = true
 	return b.Delete([]byte(key))

@@ -1,8 +1,8 @@
 package catalog
 
 import (
-	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -28,40 +28,48 @@ type storeMeta struct {
 	Restored bool `json:"restored,omitempty"`
 	// LastToken is the highest token of a lease.
 	LastToken uint64 `json:"last_token"`
+	// Commit is bbolt's number of the transaction that wrote this record, which is the last one.
+	Commit uint64 `json:"commit"`
+	totals
 }
 
-// upgrades lead from one schema to the next: the first from 1 to 2. They run in the transaction that opens the store.
-var upgrades []func(*bolt.Tx) error
+// upgrades lead from one schema to the next: the first from 1 to 2. They run in the transaction that
+// opens the store, and keep its totals.
+var upgrades []func(*bolt.Tx, *totals) error
 
 // schema is the version that this agent writes.
 func schema() int { return 1 + len(upgrades) }
 
-// wentBack says that the store is older than the session file, or that the two do not belong together.
-func wentBack(m storeMeta, before session, isNew bool) bool {
+// wentBack says that the store is older than the session file, or that the two do not belong together, or that the
+// record of the store is not of the last transaction: its page is an old one, or another program has written.
+func wentBack(tx *bolt.Tx, m storeMeta, before session, isNew bool) bool {
 	if isNew {
 		return before != session{}
 	}
-	return before.StoreID != m.StoreID || before.Session > m.Session
+	return before.StoreID != m.StoreID || before.Session > m.Session || m.Commit+1 != uint64(tx.ID())
 }
 
-// load returns the store's meta record, after a check of all records, or makes a new store.
-func load(tx *bolt.Tx) (m storeMeta, isNew bool, err error) {
-	if names := tableNames(tx); len(names) == 0 {
-		m = storeMeta{Schema: schema(), StoreID: uuid.NewString(), Created: time.Now().UTC()}
-		return m, true, makeTables(tx)
+// load fills in the record of the store, after a check of all records, or makes a new store.
+func load(tx *bolt.Tx, m *storeMeta) (isNew bool, err error) {
+	if len(tableNames(tx)) == 0 {
+		*m = storeMeta{Schema: schema(), StoreID: uuid.NewString(), Created: time.Now().UTC()}
+		return true, makeTables(tx)
 	}
-	if m, err = loadMeta(tx); err != nil {
-		return m, false, err
+	if err := loadMeta(tx, m); err != nil {
+		return false, err
 	}
 	if m.Schema > schema() {
-		return m, false, fmt.Errorf("%w: %d, this agent knows %d", ErrVersion, m.Schema, schema())
+		return false, fmt.Errorf("%w: %d, this agent knows %d", ErrVersion, m.Schema, schema())
+	}
+	if err := checkRecords(tx, m.totals); err != nil {
+		return false, err
 	}
 	for ; m.Schema < schema(); m.Schema++ {
-		if err := upgrades[m.Schema-1](tx); err != nil {
-			return m, false, fmt.Errorf("upgrade from schema %d: %w", m.Schema, err)
+		if err := upgrades[m.Schema-1](tx, &m.totals); err != nil {
+			return false, fmt.Errorf("upgrade from schema %d: %w", m.Schema, err)
 		}
 	}
-	return m, false, checkRecords(tx)
+	return false, checkTables(tx)
 }
 
 func tableNames(tx *bolt.Tx) []string {
@@ -82,38 +90,54 @@ func makeTables(tx *bolt.Tx) error {
 	return nil
 }
 
-// checkRecords checks that the tables are those of this schema, for a lost one must not look like an empty one, and the
-// checksum of every record.
-func checkRecords(tx *bolt.Tx) error {
+// checkTables checks that the tables are those of this schema: a lost one must not look like an empty one.
+func checkTables(tx *bolt.Tx) error {
 	want := slices.Sorted(slices.Values(append([]string{metaTable}, tables...)))
 	if names := tableNames(tx); !slices.Equal(names, want) {
 		return fmt.Errorf("%w: tables %q, want %q", ErrCorrupt, names, want)
 	}
-	for _, name := range tables {
-		t := &boltTx{tx: tx}
-		if err := t.Each(name, func(string, []byte) error { return nil }); err != nil {
+	return nil
+}
+
+// checkRecords checks every record in whatever tables there are, and their totals.
+func checkRecords(tx *bolt.Tx, want totals) error {
+	var found totals
+	for _, name := range tableNames(tx) {
+		if name == metaTable {
+			continue
+		}
+		err := tx.Bucket([]byte(name)).ForEach(func(key, sealed []byte) error {
+			_, err := unseal(name, string(key), sealed)
+			return errors.Join(err, found.add(sealed))
+		})
+		if err != nil {
 			return err
 		}
+	}
+	if found != want {
+		return fmt.Errorf("%w: %d records with the sum %x, should be %d with %x",
+			ErrCorrupt, found.Records, found.Sum, want.Records, want.Sum)
 	}
 	return nil
 }
 
-func loadMeta(tx *bolt.Tx) (m storeMeta, err error) {
+func loadMeta(tx *bolt.Tx, m *storeMeta) error {
 	table := tx.Bucket([]byte(metaTable))
 	if table == nil {
-		return m, fmt.Errorf("%w: no table %s: not a catalog", ErrCorrupt, metaTable)
+		return fmt.Errorf("%w: no table %s: not a catalog", ErrCorrupt, metaTable)
 	}
 	value, err := unseal(metaTable, metaKey, table.Get([]byte(metaKey)))
 	if err != nil {
-		return m, err
+		return err
 	}
-	if err := json.Unmarshal(bytes.Clone(value), &m); err != nil || m.Schema < 1 || m.StoreID == "" {
-		return m, fmt.Errorf("%w: table %s: %q", ErrCorrupt, metaTable, value)
+	if err := json.Unmarshal(value, m); err != nil || m.Schema < 1 || m.StoreID == "" {
+		return fmt.Errorf("%w: table %s: %q", ErrCorrupt, metaTable, value)
 	}
-	return m, nil
+	return nil
 }
 
-func saveMeta(tx *bolt.Tx, m storeMeta) error {
+func saveMeta(tx *bolt.Tx, m *storeMeta) error {
+	m.Commit = uint64(tx.ID())
 	value, err := json.Marshal(m)
 	if err != nil {
 		return err
@@ -121,21 +145,17 @@ func saveMeta(tx *bolt.Tx, m storeMeta) error {
 	return tx.Bucket([]byte(metaTable)).Put([]byte(metaKey), seal(metaTable, metaKey, value))
 }
 
-// updateMeta changes the meta record, durably.
+// updateMeta changes the record of the store, durably.
 func (b *Bolt) updateMeta(fn func(*storeMeta)) error {
-	_, err := b.write(func(tx *bolt.Tx) (bool, error) {
-		m, err := loadMeta(tx)
-		if err != nil {
-			return false, err
-		}
-		fn(&m)
-		return true, saveMeta(tx, m)
+	_, err := b.write(func(_ *bolt.Tx, m *storeMeta) (bool, error) {
+		fn(m)
+		return true, nil
 	})
 	return err
 }
 
 // Session is how often the store was opened.
-func (b *Bolt) Session() uint64 { return b.meta.Session }
+func (b *Bolt) Session() uint64 { return b.session }
 
 // Restored says that the store is, or may be, older than what an agent has seen before: it was put back from a backup,
 // its session file is missing, or its newest commit is unreadable. Before such a store serves a volume, the peers must

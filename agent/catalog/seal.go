@@ -4,11 +4,38 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash/crc32"
+	"strconv"
 )
 
 // bbolt trusts its pages, so every value carries a checksum of its own: eight hexadecimal digits, a space, the record.
-// Table and key are summed too, so a record that turns up in another's place is found out.
+// Table and key are summed too, so a record that turns up in another's place is found out; and the totals of all
+// records are kept, so that one that is missing, or older than it should be, is found out as well.
 const sealSize = 9
+
+// totals are over the records of all tables.
+type totals struct {
+	Records int64 `json:"records"`
+	// Sum adds up the records' checksums.
+	Sum uint64 `json:"sum"`
+}
+
+// add counts a sealed value in, subtract counts it out; no value counts for nothing.
+func (t *totals) add(sealed []byte) error { return t.count(sealed, 1) }
+
+func (t *totals) subtract(sealed []byte) error { return t.count(sealed, -1) }
+
+func (t *totals) count(sealed []byte, sign int64) error {
+	if sealed == nil {
+		return nil
+	}
+	sum, err := strconv.ParseUint(string(sealed[:min(sealSize-1, len(sealed))]), 16, 32)
+	if err != nil {
+		return fmt.Errorf("checksum %q: %w", sealed[:min(sealSize, len(sealed))], ErrCorrupt)
+	}
+	t.Records += sign
+	t.Sum += uint64(sign) * sum
+	return nil
+}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
