@@ -216,11 +216,17 @@ func sizeOf(t *testing.T, dev dataplane.Device) int64 {
 	return size
 }
 
+// patternPeriod is prime, so that a pattern shifted by whole blocks never equals itself.
+const patternPeriod = 65521
+
 // pattern makes n bytes, none of them zero, that tell seeds and places apart.
 func pattern(seed byte, n int) []byte {
 	p := make([]byte, n)
-	for i := range p {
+	for i := range min(n, patternPeriod) {
 		p[i] = byte(i>>9)*7 + byte(i) + seed*31 | 1
+	}
+	for at := patternPeriod; at < n; at += patternPeriod {
+		copy(p[at:], p[:patternPeriod])
 	}
 	return p
 }
