@@ -33,8 +33,9 @@ const (
 // Client speaks to one agent. It may be used by several goroutines. No call that changes anything is ever repeated by
 // itself: an error may leave it open whether the agent did it.
 //
-// Errors: *Error if the agent refused, *UnreachableError if it was not reached at all, ErrTooLarge and ErrBadAnswer if
-// the answer is no good, the error of ctx if it ended, context.DeadlineExceeded if the agent took more than two minutes.
+// Errors: *Error if the agent refused, *UnreachableError if it was not reached at all, ErrDisconnected if it went away
+// meanwhile, ErrTooLarge and ErrBadAnswer if the answer is no good, the error of ctx if it ended, and
+// context.DeadlineExceeded if the agent took more than two minutes.
 type Client struct {
 	socket string
 	http   *http.Client
@@ -174,5 +175,5 @@ func connectionError(ctx context.Context, err error) error {
 	if errors.As(err, &unreachable) || errors.Is(err, ErrTooLarge) {
 		return err
 	}
-	return fmt.Errorf("connection to the agent broke: %w", err)
+	return fmt.Errorf("%w: %w", ErrDisconnected, err)
 }

@@ -16,6 +16,8 @@ var (
 	ErrTooLarge = errors.New("answer is longer than 8 MiB")
 	// ErrBadAnswer: what answered is not an agent, or one that speaks another language.
 	ErrBadAnswer = errors.New("answer is not understood")
+	// ErrDisconnected: the connection broke before the answer was there. Whether the agent did what was asked is not known.
+	ErrDisconnected = errors.New("connection to the agent broke")
 	// ErrAmbiguous: several volumes have the name.
 	ErrAmbiguous = errors.New("name is not unique, use an id")
 )

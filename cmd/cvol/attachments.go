@@ -1,0 +1,52 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cvold/cvold/client"
+)
+
+func (c *cli) attachmentsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "attachments [VOLUME]",
+		Short: "List who may use volumes over NBD",
+		Long: `List the attachments, of one volume or of all: each is an NBD export of this node. The URI is for clients on
+this node; TCP is for others, over TLS, if the agent listens there.`,
+		Example:           `  cvol attachments db`,
+		Args:              arguments(0, 1),
+		ValidArgsFunction: c.completeVolumes(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			volumeID := ""
+			if len(args) > 0 {
+				v, err := c.client().Volume(cmd.Context(), args[0])
+				if err != nil {
+					return fmt.Errorf("list attachments of volume %s: %w", args[0], err)
+				}
+				volumeID = v.ID
+			}
+			all, err := c.client().Attachments(cmd.Context(), volumeID)
+			if err != nil {
+				return fmt.Errorf("list attachments: %w", err)
+			}
+			return c.showAttachments(all)
+		},
+	}
+}
+
+func (c *cli) showAttachments(all []client.Attachment) error {
+	if c.json {
+		return c.printJSON(client.AttachmentsAnswer{Attachments: all})
+	}
+	rows := make([][]string, len(all))
+	for i, a := range all {
+		mode := "read-write"
+		if a.ReadOnly {
+			mode = "read-only"
+		}
+		rows[i] = []string{a.ID, a.VolumeID, mode, local(a.CreatedAt), a.URI, a.TCPURI}
+	}
+	c.table([]string{"ID", "VOLUME", "MODE", "CREATED", "URI", "TCP"}, rows)
+	return nil
+}

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cvold/cvold/client"
+)
+
+// completionTimeout bounds how long a pressed Tab key waits for the agent.
+const completionTimeout = 2 * time.Second
+
+// completeVolumes offers the names of volumes, or the ids of those without one, for the first most arguments; most < 0
+// means for all. What goes wrong offers nothing: nobody can read an error behind a Tab key.
+func (c *cli) completeVolumes(most int) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if most >= 0 && len(args) >= most {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
+		defer cancel()
+		c.useEnvironment(cmd.Root())
+		volumes, err := c.client().Volumes(ctx, client.VolumeFilter{})
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var names []cobra.Completion
+		for _, v := range volumes {
+			if !v.Temporary() {
+				names = append(names, completion(v))
+			}
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// completion is the word for a volume, with what a shell may show beside it.
+func completion(v client.Volume) cobra.Completion {
+	word := v.DisplayName()
+	if word == "" {
+		word = v.ID
+	}
+	return cobra.CompletionWithDesc(printable(word), v.Status+", "+size(v.Bytes()))
+}

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cvold/cvold/client"
+)
+
+// The exit codes. Scripts rely on them: a code never changes its meaning.
+const (
+	exitOK              = 0
+	exitOther           = 1
+	exitUsage           = 2
+	exitUnreachable     = 3
+	exitNotFound        = 4
+	exitRefused         = 5
+	exitForbidden       = 6
+	exitMigrationFailed = 7
+	exitTimeout         = 8
+	exitInterrupted     = 130
+)
+
+// exits is the table of exit codes: the help page, and in this order what an error is. The first row that knows an error
+// has it.
+var exits = []struct {
+	code    int
+	meaning string
+	is      func(error) bool
+}{
+	{exitOK, "done", func(err error) bool { return err == nil }},
+	{exitUsage, "the command line is wrong, or a name means several volumes", isUsage},
+	{exitMigrationFailed, "the migration that was waited for failed", isMigrationFailed},
+	{exitInterrupted, "interrupted by a signal", func(err error) bool { return errors.Is(err, context.Canceled) }},
+	{exitTimeout, "not done in time; what was asked for may still happen", isTimeout},
+	{exitForbidden, "this user may not do it", isForbidden},
+	{exitUnreachable, "the agent cannot be reached", isUnreachable},
+	{exitNotFound, "there is no such volume, migration or attachment", client.IsNotFound},
+	{exitRefused, "the agent refused: the request or the volume's state does not allow it", isRefused},
+	{exitOther, "any other error", func(error) bool { return true }},
+}
+
+// exitCode is the exit code of an error.
+func exitCode(err error) int {
+	for _, row := range exits {
+		if row.is(err) {
+			return row.code
+		}
+	}
+	return exitOther
+}
+
+// report tells of an error in one line and returns its exit code.
+func (c *cli) report(err error) int {
+	code := exitCode(err)
+	var told *toldError
+	switch {
+	case err == nil, errors.As(err, &told):
+	case isUsage(err):
+		c.notef("%v", err)
+	case code == exitInterrupted:
+		c.notef("interrupted")
+	default:
+		c.notef("cannot %v", err)
+	}
+	return code
+}
+
+// usageError is a command line that cannot be meant.
+type usageError struct {
+	message, command string
+}
+
+func (e *usageError) Error() string {
+	return fmt.Sprintf("%s (see '%s --help')", e.message, e.command)
+}
+
+// usage makes a usageError of a command.
+func usage(cmd *cobra.Command, format string, args ...any) error {
+	return &usageError{message: fmt.Sprintf(format, args...), command: cmd.CommandPath()}
+}
+
+// toldError was told to the user already: it only carries the exit code of what it wraps.
+type toldError struct{ error }
+
+func (e *toldError) Unwrap() error { return e.error }
+
+// migrationFailed is the end of a migration that was waited for, with the agent's reason.
+type migrationFailed struct{ reason string }
+
+func (e *migrationFailed) Error() string {
+	if e.reason == "" {
+		return "the migration failed, the agent gives no reason"
+	}
+	return e.reason
+}
+
+func isUsage(err error) bool {
+	var e *usageError
+	return errors.As(err, &e) || errors.Is(err, client.ErrAmbiguous)
+}
+
+func isMigrationFailed(err error) bool {
+	var e *migrationFailed
+	return errors.As(err, &e)
+}
+
+func isTimeout(err error) bool { return errors.Is(err, context.DeadlineExceeded) }
+
+func isUnreachable(err error) bool {
+	var e *client.UnreachableError
+	return errors.As(err, &e) || errors.Is(err, client.ErrDisconnected) || refusedWith(err, http.StatusServiceUnavailable)
+}
+
+func isForbidden(err error) bool {
+	var e *client.UnreachableError
+	return errors.As(err, &e) && e.Denied() || refusedWith(err, http.StatusForbidden, http.StatusUnauthorized)
+}
+
+func isRefused(err error) bool {
+	return refusedWith(err, http.StatusBadRequest, http.StatusConflict, http.StatusRequestEntityTooLarge)
+}
+
+// refusedWith says that the agent answered with one of these codes.
+func refusedWith(err error, codes ...int) bool {
+	var e *client.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	for _, code := range codes {
+		if e.Code == code {
+			return true
+		}
+	}
+	return false
+}
+
+// exitCodesTopic is the help page of the exit codes; it is no command.
+func exitCodesTopic() *cobra.Command {
+	var rows strings.Builder
+	table := tabwriter.NewWriter(&rows, 0, 0, 2, ' ', 0)
+	byCode := make(map[int]string, len(exits))
+	for _, row := range exits {
+		byCode[row.code] = row.meaning
+	}
+	for code := exitOK; code <= exitInterrupted; code++ {
+		if meaning, ok := byCode[code]; ok {
+			_, _ = fmt.Fprintf(table, "  %d\t%s\n", code, meaning)
+		}
+	}
+	_ = table.Flush()
+	return &cobra.Command{
+		Use:   "exit-codes",
+		Short: "What the exit codes mean",
+		Long: "The exit code of cvol tells a script what became of its command. A code never changes its meaning.\n\n" +
+			strings.TrimRight(rows.String(), "\n"),
+	}
+}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cvold/cvold/client"
+)
+
+func (c *cli) listCommand() *cobra.Command {
+	var filter client.VolumeFilter
+	command := &cobra.Command{
+		Use:   "list",
+		Short: "List the volumes",
+		Long: `List the volumes, one a line. The column MIGRATION is Cinder's migration_status; it and HOST are shown to
+administrators only.`,
+		Example: `  cvol list --status error
+  cvol list --json | jq -r '.volumes[].id'`,
+		Args: arguments(0, 0),
+	}
+	command.Flags().StringVar(&filter.Status, "status", "", "only volumes with this `STATUS`: available, in-use, error, …")
+	command.Flags().StringVar(&filter.Name, "name", "", "only volumes with this `NAME`")
+	command.RunE = func(cmd *cobra.Command, _ []string) error {
+		volumes, err := c.client().Volumes(cmd.Context(), filter)
+		if err != nil {
+			return fmt.Errorf("list volumes: %w", err)
+		}
+		if c.json {
+			return c.printJSON(client.VolumesAnswer{Volumes: volumes})
+		}
+		c.volumeTable(volumes)
+		return nil
+	}
+	return command
+}
+
+func (c *cli) volumeTable(volumes []client.Volume) {
+	rows := make([][]string, len(volumes))
+	for i, v := range volumes {
+		rows[i] = []string{
+			v.ID, v.DisplayName(), v.Status, size(v.Bytes()), deref(v.VolumeType), v.Location(), v.Migration(),
+		}
+	}
+	c.table([]string{"ID", "NAME", "STATUS", "SIZE", "TYPE", "HOST", "MIGRATION"}, rows)
+}
+
+// deref is what a nullable string says.
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
