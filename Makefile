@@ -69,5 +69,7 @@ install: build ## install under DESTDIR and prefix (default /usr/local)
 	install -d '$(DESTDIR)$(libdir)/systemd/system'
 	sed 's|/usr/bin/|$(bindir)/|' systemd/cvold.service > '$(DESTDIR)$(libdir)/systemd/system/cvold.service'
 	install -D -m 644 systemd/cvold.sysusers '$(DESTDIR)$(libdir)/sysusers.d/cvold.conf'
+	install -d '$(DESTDIR)$(mandir)/man1'
+	bin/cvol man '$(DESTDIR)$(mandir)/man1'
 	@for page in $(wildcard docs/man/*.[1-9]); do \
 		install -v -D -m 644 -t "$(DESTDIR)$(mandir)/man$${page##*.}" "$$page"; done
