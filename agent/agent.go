@@ -1,0 +1,195 @@
+// Package agent is the daemon without its main: it builds the parts from a configuration, owns every goroutine, and closes
+// all in reverse. Two of them run in one process in the tests.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/cvold/cvold/agent/api"
+	"github.com/cvold/cvold/agent/catalog"
+	"github.com/cvold/cvold/agent/config"
+	"github.com/cvold/cvold/agent/migration"
+	"github.com/cvold/cvold/agent/peer"
+	"github.com/cvold/cvold/agent/volume"
+	"github.com/cvold/cvold/dataplane"
+	"github.com/cvold/cvold/dataplane/view"
+	"github.com/cvold/cvold/internal/pki"
+	"github.com/cvold/cvold/metrics"
+	"github.com/cvold/cvold/nbd"
+)
+
+// closeWait bounds the whole of Close, so that a service manager need not kill.
+const closeWait = 60 * time.Second
+
+// Options are what an agent is told beside its configuration.
+type Options struct {
+	Logger *slog.Logger
+	// Listeners are sockets that were opened for the agent, by part: "api", "nbd", "peer", "metrics". A part without one
+	// listens as configured. The agent closes them.
+	Listeners map[string]net.Listener
+}
+
+// Agent is the daemon's parts. Open builds it, Start sets it to work, Close ends it; each once, in this order. Close may
+// follow a failed Start.
+type Agent struct {
+	config  *config.Config
+	log     *slog.Logger
+	started time.Time
+
+	store       *catalog.Bolt
+	credentials *pki.Credentials
+	drivers     []dataplane.Driver
+	nbd         *nbd.Server
+	volumes     *volume.Manager
+	peers       *peer.Peers
+	gate        *gate
+	target      *migration.Target
+	engine      *migration.Engine
+	metrics     *metrics.Registry
+	api         *api.Server
+	peerServer  *peer.Server
+	metricsHTTP *http.Server
+	view        *view.View
+	listeners   listeners
+
+	ctx    context.Context
+	stop   context.CancelFunc
+	served sync.WaitGroup
+	failed chan error
+	// closers are what Close calls, the last first.
+	closers []closer
+}
+
+// closer ends one part.
+type closer struct {
+	part string
+	end  func(ctx context.Context) error
+}
+
+// Open builds an agent: everything that can be wrong with the configuration on this machine is an error here, and then
+// nothing is left behind. It listens, but answers nothing before Start.
+func Open(c *config.Config, o Options) (*Agent, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	a := &Agent{config: c, log: o.Logger, started: time.Now(), failed: make(chan error, 1)}
+	a.ctx, a.stop = context.WithCancel(context.Background())
+	for _, step := range []func() error{
+		a.openStore,
+		a.openCredentials,
+		a.openDrivers,
+		func() error { return a.listen(o.Listeners) },
+		a.openNBD,
+		a.openVolumes,
+		a.openPeers,
+		a.openMigrations,
+		a.openMetrics,
+		a.openAPI,
+	} {
+		if err := step(); err != nil {
+			return nil, errors.Join(err, a.Close())
+		}
+	}
+	return a, nil
+}
+
+// Start sets the agent to work. A store that went back in time first asks all peers what they own; that may take as long
+// as one of them is out of reach, or until ctx ends.
+func (a *Agent) Start(ctx context.Context) error {
+	a.servePeers()
+	if err := a.settleRestored(ctx); err != nil {
+		return err
+	}
+	if err := a.volumes.Start(ctx); err != nil {
+		return fmt.Errorf("start volumes: %w", err)
+	}
+	if err := a.target.Start(ctx); err != nil {
+		return fmt.Errorf("start migrations: %w", err)
+	}
+	if err := a.engine.Start(ctx); err != nil {
+		return fmt.Errorf("start migrations: %w", err)
+	}
+	a.gate.open()
+	a.serveNBD()
+	if err := a.mountView(ctx); err != nil {
+		return err
+	}
+	a.serveAPI()
+	a.log.Info("agent is ready", "node", a.config.Node, "store", a.store.ID(), "backends", len(a.drivers))
+	return nil
+}
+
+// Failed tells of a part that ended by itself: the agent cannot go on.
+func (a *Agent) Failed() <-chan error { return a.failed }
+
+// Healthy is nil while the agent answers: its catalog can be read.
+func (a *Agent) Healthy(context.Context) error {
+	return a.store.View(func(catalog.Tx) error { return nil })
+}
+
+// Summary is one line on what the agent does now, for the service manager.
+func (a *Agent) Summary() string {
+	s, err := a.engine.Stats()
+	if err != nil {
+		return "catalog: " + err.Error()
+	}
+	active := 0
+	for state, n := range s.ByState {
+		if !state.Final() {
+			active += n
+		}
+	}
+	volumes, err := a.volumes.List(volume.Filter{})
+	if err != nil {
+		return "catalog: " + err.Error()
+	}
+	line := fmt.Sprintf("%d volumes, %d migrations", len(volumes), active)
+	if s.BytesPerSecond > 0 {
+		line += fmt.Sprintf(" at %.0f MB/s", s.BytesPerSecond/1e6)
+	}
+	return line
+}
+
+// Close ends the agent, in a bounded time: requests and migrations are let go where they are, exports are drained.
+// What is under way goes on after the next start.
+func (a *Agent) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
+	defer cancel()
+	a.stop()
+	var problems []error
+	for i := len(a.closers) - 1; i >= 0; i-- {
+		c := a.closers[i]
+		if err := c.end(ctx); err != nil {
+			problems = append(problems, fmt.Errorf("close %s: %w", c.part, err))
+		}
+	}
+	a.closers = nil
+	a.served.Wait()
+	return errors.Join(problems...)
+}
+
+// onClose remembers how a part is ended.
+func (a *Agent) onClose(part string, end func(ctx context.Context) error) {
+	a.closers = append(a.closers, closer{part, end})
+}
+
+// serve runs a server in a goroutine of the agent's own. If it ends before Close, the agent has failed.
+func (a *Agent) serve(part string, run func() error) {
+	a.served.Go(func() {
+		err := run()
+		if a.ctx.Err() != nil {
+			return
+		}
+		select {
+		case a.failed <- fmt.Errorf("%s ended: %w", part, err):
+		default:
+		}
+	})
+}

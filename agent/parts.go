@@ -1,0 +1,202 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/cvold/cvold/agent/api"
+	"github.com/cvold/cvold/agent/catalog"
+	"github.com/cvold/cvold/agent/migration"
+	"github.com/cvold/cvold/agent/peer"
+	"github.com/cvold/cvold/agent/volume"
+	"github.com/cvold/cvold/client"
+	"github.com/cvold/cvold/dataplane"
+	"github.com/cvold/cvold/dataplane/drivers"
+	"github.com/cvold/cvold/internal/durable"
+	"github.com/cvold/cvold/internal/pki"
+	"github.com/cvold/cvold/internal/version"
+	"github.com/cvold/cvold/metrics"
+	"github.com/cvold/cvold/nbd"
+)
+
+// catalogName is the store's file in the state directory.
+const catalogName = "cvold.db"
+
+func (a *Agent) openStore() error {
+	if err := durable.MkdirAll(a.config.StatePath, 0o700); err != nil {
+		return fmt.Errorf("state_path: %w", err)
+	}
+	store, err := catalog.OpenBolt(filepath.Join(a.config.StatePath, catalogName), catalog.BoltOptions{Logger: a.log})
+	if err != nil {
+		return err
+	}
+	a.store = store
+	a.onClose("catalog", func(context.Context) error { return store.Close() })
+	return nil
+}
+
+func (a *Agent) openCredentials() (err error) {
+	if a.config.CertFile == "" {
+		return nil
+	}
+	a.credentials, err = pki.LoadPeer(pki.Files{CA: a.config.CAFile, Cert: a.config.CertFile, Key: a.config.KeyFile})
+	if err != nil {
+		return err
+	}
+	if name := a.credentials.Name(); name != a.config.Node {
+		return fmt.Errorf("cert_file %s is of node %s, and host says %s: issue one for this node, or set host", a.config.CertFile, name, a.config.Node)
+	}
+	return nil
+}
+
+func (a *Agent) openDrivers() error {
+	for _, b := range a.config.Backends {
+		d, err := drivers.Open(b.Driver, drivers.Options{Name: b.Name, Directory: b.Directory})
+		if err != nil {
+			return err
+		}
+		a.drivers = append(a.drivers, d)
+		a.onClose("backend "+b.Name, func(context.Context) error { return d.Close() })
+	}
+	return nil
+}
+
+func (a *Agent) openNBD() error {
+	o := nbd.ServerOptions{Logger: a.log}
+	if a.credentials != nil {
+		o.TLS = a.credentials.Server(pki.Peer, pki.Client)
+	}
+	a.nbd = nbd.NewServer(o)
+	a.onClose("NBD", a.nbd.Close)
+	return nil
+}
+
+func (a *Agent) openVolumes() (err error) {
+	backends := make([]volume.Backend, 0, len(a.drivers))
+	for i, b := range a.config.Backends {
+		backends = append(backends, volume.Backend{Name: b.Name, BackendName: b.BackendName, Driver: a.drivers[i]})
+	}
+	a.volumes, err = volume.New(volume.Options{
+		Node: a.config.Node, Store: a.store, Backends: backends, NBD: a.nbd,
+		NameTemplate: a.config.VolumeNameTemplate, Logger: a.log,
+	})
+	if err != nil {
+		return err
+	}
+	a.onClose("volumes", a.volumes.Close)
+	return nil
+}
+
+func (a *Agent) openPeers() error {
+	addresses := map[string]string{}
+	for _, p := range a.config.Peers {
+		addresses[p.Node] = p.Address
+	}
+	if len(addresses) > 0 && a.credentials == nil {
+		return errors.New("peers are configured without ca_file, cert_file and key_file")
+	}
+	a.peers = peer.NewPeers(addresses, a.config.PeerTimeout, func() peer.Credentials { return a.credentials })
+	a.onClose("peers", func(context.Context) error { a.peers.Close(); return nil })
+	return nil
+}
+
+func (a *Agent) openMigrations() (err error) {
+	o := migration.Options{
+		Node: a.config.Node, Store: a.store, Leaser: a.store, Volumes: a.volumes, Directory: a.config.StatePath,
+		MinimumClass: a.config.MinimumVerify, Workers: a.config.TransferWorkers, BytesPerSecond: a.config.TransferRate,
+		RetryLimit: a.config.MigrationRetryLimit, Logger: a.log, Duration: metrics.MigrationDuration(),
+		Peer: func(node string) (migration.Peer, error) { return a.peers.Peer(node) },
+		Dial: a.dialTarget,
+	}
+	a.target = migration.NewTarget(migration.TargetOptions{
+		Options: o, NBD: a.nbd, Version: version.Version(),
+		Address: migration.NBDAddress{Network: "tcp", Address: a.listeners.advertised()},
+		Unix:    migration.NBDAddress{Network: "unix", Address: a.config.NBDSocket},
+	})
+	a.onClose("migrations that come here", a.target.Close)
+	if a.engine, err = migration.NewEngine(o, a.target); err != nil {
+		return err
+	}
+	a.onClose("migrations", a.engine.Close)
+	a.gate = newGate(migration.Served(a.engine, a.target))
+	return nil
+}
+
+// dialTarget connects to the export that node made for a migration.
+func (a *Agent) dialTarget(ctx context.Context, node string, at migration.NBDAddress) (dataplane.Device, error) {
+	o := nbd.DialOptions{
+		Network: at.Network, Address: at.Address, Export: at.Export,
+		Connections: a.config.TransferConnections, Logger: a.log,
+	}
+	if at.Network == "tcp" {
+		client, err := a.peers.Peer(node)
+		if err != nil {
+			return nil, err
+		}
+		if o.Address, err = reach(at.Address, client.Address()); err != nil {
+			return nil, err
+		}
+		o.TLS = a.credentials.Client(node)
+	}
+	return nbd.Dial(ctx, o)
+}
+
+// reach completes an address that has no host with the host that the peer is reached at.
+func reach(address, peer string) (string, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", fmt.Errorf("peer serves NBD at %q: %w", address, err)
+	}
+	if host != "" {
+		return address, nil
+	}
+	if host, _, err = net.SplitHostPort(peer); err != nil {
+		return "", fmt.Errorf("peer at %q: %w", peer, err)
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+func (a *Agent) openAPI() (err error) {
+	a.api, err = api.New(api.Options{
+		Node: a.config.Node, Version: a.version(), Store: a.store, Volumes: a.volumes, Migrations: a.engine,
+		Peers: forwarder{a.peers}, Status: a.status, URIs: a.uris, Metrics: a.metrics.Handler(),
+		AdminGroup: a.config.AdminGroup, Logger: a.log,
+	})
+	if err != nil {
+		return err
+	}
+	a.peerServer = peer.NewServer(peer.ServerOptions{
+		Local: a.gate, TLS: a.peerTLS(), Known: a.known, Forwarded: a.forwarded, Logger: a.log,
+	})
+	a.onClose("peer calls", a.peerServer.Close)
+	a.onClose("API", a.api.Close)
+	return nil
+}
+
+func (a *Agent) version() client.Version {
+	return client.Version{
+		Version: version.Version(), Commit: version.Commit(), API: "v1", Node: a.config.Node, StoreID: a.store.ID(),
+	}
+}
+
+func (a *Agent) known(node string) bool {
+	_, err := a.peers.Peer(node)
+	return err == nil
+}
+
+// uris says where an export is found: on this node, and over TCP.
+func (a *Agent) uris(export string) (unix, tcp string) {
+	unix = nbd.URI{Network: "unix", Address: a.config.NBDSocket, Export: export}.String()
+	if address := a.listeners.advertised(); address != "" {
+		host, port, err := net.SplitHostPort(address)
+		if err == nil && host == "" {
+			host, _ = os.Hostname() // empty is no worse than unknown
+		}
+		tcp = nbd.URI{Network: "tcp", Address: net.JoinHostPort(host, port), Export: export, TLS: true}.String()
+	}
+	return unix, tcp
+}
