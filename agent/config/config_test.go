@@ -1,0 +1,243 @@
+package config
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cvold/cvold/internal/ini"
+	"github.com/cvold/cvold/transfer"
+)
+
+func machine() (string, error) { return "machine", nil }
+
+// parse builds the configuration of one file named c.conf.
+func parse(t *testing.T, text string) (*Config, error) {
+	t.Helper()
+	file, err := ini.Parse("c.conf", strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return build(file, machine)
+}
+
+// least is the shortest valid configuration, in seven lines.
+const least = `[DEFAULT]
+enabled_backends = files
+
+[files]
+volume_driver = file
+file_directory = /srv/volumes
+
+`
+
+// tls are the options that listeners need; they belong into [cvold].
+const tls = "ca_file = /ca\ncert_file = /cert\nkey_file = /key\n"
+
+func TestDefaults(t *testing.T) {
+	c, err := parse(t, least)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.settings = nil
+	want := &Config{
+		Node: "machine", StatePath: "/var/lib/cvold", VolumeNameTemplate: "volume-%s", LogLevel: slog.LevelInfo,
+		Backends: []Backend{{Name: "files", BackendName: "files", Driver: "file", Directory: "/srv/volumes"}},
+		Socket:   "/run/cvold/cvold.sock", NBDSocket: "/run/cvold/nbd.sock",
+		MinimumVerify: transfer.DeviceDirect, TransferWorkers: 4, TransferConnections: 4,
+		PeerTimeout: 30 * time.Second, MigrationRetryLimit: 10,
+	}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got  %+v\nwant %+v", c, want)
+	}
+}
+
+func TestEverything(t *testing.T) {
+	c, err := parse(t, `[DEFAULT]
+host = node1
+enabled_backends = fast, Slow ,
+state_path = /state/
+volume_name_template = vol-%s.img
+debug = Yes
+osapi_volume_listen = 0.0.0.0
+transport_url = rabbit://openstack@controller
+
+[database]
+connection = mysql://x
+
+[backend_defaults]
+volume_driver = cvold.file
+
+[fast]
+file_directory = $state_path/fast
+volume_backend_name = pool
+image_volume_cache_enabled = true
+
+[SLOW]
+volume_driver = file
+file_directory = /slow/../srv
+
+[unused]
+volume_driver = nobody.knows
+file_nonsense = x
+
+[cvold]
+socket = /run/a.sock
+nbd_socket = /run/b.sock
+admin_group = storage
+peer_listen = [::]:9443
+nbd_listen = :10809
+metrics_listen = 192.0.2.1:9100
+ca_file = /etc/cvold/${DEFAULT.host}/ca.pem
+cert_file = /cert
+key_file = /key
+view_path = /volumes
+own_backends = Slow
+minimum_verify_for_delete = server-readback
+transfer_workers = 64
+transfer_connections = 1
+transfer_rate = 200M
+log_level = ERROR
+peer_timeout = 90
+migration_retry_limit = 3
+
+[peer:node1]
+address = node1:9443
+[peer:node2]
+address = [2001:db8::2]:9443
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.settings = nil
+	want := &Config{
+		Node: "node1", StatePath: "/state", VolumeNameTemplate: "vol-%s.img", LogLevel: slog.LevelDebug, debug: true,
+		Backends: []Backend{
+			{Name: "fast", BackendName: "pool", Driver: "file", Directory: "/state/fast"},
+			{Name: "SLOW", BackendName: "SLOW", Driver: "file", Directory: "/srv"},
+		},
+		Peers:  []Peer{{"node2", "[2001:db8::2]:9443"}},
+		Socket: "/run/a.sock", NBDSocket: "/run/b.sock", AdminGroup: "storage",
+		PeerListen: "[::]:9443", NBDListen: ":10809", MetricsListen: "192.0.2.1:9100",
+		CAFile: "/etc/cvold/node1/ca.pem", CertFile: "/cert", KeyFile: "/key", ViewPath: "/volumes",
+		OwnBackends: []string{"Slow"}, MinimumVerify: transfer.ServerReadback,
+		TransferWorkers: 64, TransferConnections: 1, TransferRate: 200 << 20,
+		PeerTimeout: 90 * time.Second, MigrationRetryLimit: 3,
+	}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got  %+v\nwant %+v", c, want)
+	}
+	if !c.MetricsTLS() {
+		t.Error("metrics that other machines reach are plain")
+	}
+}
+
+// TestEffective: every option once, with its place.
+func TestEffective(t *testing.T) {
+	c, err := parse(t, least+"[cvold]\nsocket = /run/x/c.sock\n[peer:n2]\naddress = n2:1\n[cvold]\n"+tls)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := c.Effective()
+	for _, want := range []Setting{
+		{"DEFAULT", "host", "machine", "default"},
+		{"DEFAULT", "enabled_backends", "files", "c.conf:2"},
+		{"DEFAULT", "state_path", "/var/lib/cvold", "default"},
+		{"cvold", "socket", "/run/x/c.sock", "c.conf:9"},
+		{"cvold", "nbd_socket", "/run/x/nbd.sock", "default"},
+		{"cvold", "key_file", "/key", "c.conf:15"},
+		{"cvold", "admin_group", "", "default"},
+		{"files", "volume_driver", "file", "c.conf:5"},
+		{"files", "file_directory", "/srv/volumes", "c.conf:6"},
+		{"peer:n2", "address", "n2:1", "c.conf:11"},
+	} {
+		if !slices.Contains(all, want) {
+			t.Errorf("missing %+v", want)
+		}
+	}
+	if want := len(defaultOptions) + len(ownOptions) + 3 + 1; len(all) != want {
+		t.Errorf("%d settings, want %d", len(all), want)
+	}
+	all[0].Value = "changed"
+	if c.Effective()[0].Value != "machine" {
+		t.Error("Effective gives its own memory away")
+	}
+}
+
+func TestLoad(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	cinder := write("cinder.conf", least+"[cvold]\nlog_level = debug\n")
+	ours := write("cvold.conf", "[DEFAULT]\nhost = later\n[cvold]\nlog_level = error\n")
+	c, err := Load([]string{cinder, ours})
+	if err != nil || c.Node != "later" || c.LogLevel != slog.LevelError || len(c.Backends) != 1 {
+		t.Errorf("two files: %+v, %v", c, err)
+	}
+	if c, err = Load([]string{cinder}); err != nil || c.Node == "" {
+		t.Errorf("the machine's own name: %+v, %v", c, err)
+	}
+	bad, missing := write("bad.conf", "[x"), filepath.Join(dir, "missing")
+	_, err = Load([]string{cinder, bad, missing})
+	if err == nil || !strings.Contains(err.Error(), bad+":1: ") || !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("bad files: %v, want both", err)
+	}
+	if _, err := Load(nil); err == nil || !strings.Contains(err.Error(), "enabled_backends") {
+		t.Errorf("no file: %v", err)
+	}
+}
+
+func TestHostname(t *testing.T) {
+	file, err := ini.Parse("c.conf", strings.NewReader(least))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, hostname := range []func() (string, error){
+		func() (string, error) { return "", errors.New("broken") },
+		func() (string, error) { return "", nil },
+		func() (string, error) { return "a@b", nil },
+	} {
+		if _, err := build(file, hostname); err == nil || !strings.Contains(err.Error(), "host is not set") {
+			t.Errorf("error %v, want that host is not set", err)
+		}
+	}
+}
+
+// FuzzLoad: no file makes it panic, and what it accepts keeps its promises.
+func FuzzLoad(f *testing.F) {
+	f.Add([]byte(least))
+	f.Add([]byte(least + "[cvold]\npeer_listen = :1\n" + tls + "[peer:x]\naddress=x:1\n[peer:]\n[peer-y]\n[cvlod]\n"))
+	f.Add([]byte("[DEFAULT]\nenabled_backends = a,A,cvold,$host,b@c\nvolume_name_template = $volume_name_template\n[a]\nfile_x=\n"))
+	f.Add([]byte("[cvold]\nnbd_socket=\nsocket = $nbd_socket\ntransfer_rate = 9223372036854775807K\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		file, err := ini.Parse("c.conf", strings.NewReader(string(text)))
+		if err != nil {
+			return
+		}
+		c, err := build(file, machine)
+		if err != nil {
+			if c != nil || err.Error() == "" {
+				t.Errorf("%+v, %v", c, err)
+			}
+			return
+		}
+		if c.Node == "" || len(c.Backends) == 0 || strings.Count(c.VolumeNameTemplate, "%s") != 1 ||
+			!filepath.IsAbs(c.StatePath) || !filepath.IsAbs(c.Socket) || c.TransferRate < 0 || c.PeerTimeout <= 0 {
+			t.Errorf("accepted %+v", c)
+		}
+		if (c.PeerListen+c.NBDListen != "" || c.MetricsTLS() || len(c.Peers) > 0) && (c.CAFile == "" || c.CertFile == "" || c.KeyFile == "") {
+			t.Errorf("accepted without certificates: %+v", c)
+		}
+	})
+}
