@@ -78,7 +78,7 @@ func (d *Driver) make(v dataplane.Volume, mark dataplane.Mark) (object, error) {
 	}
 	defer func() { _ = unix.Close(fd) }()
 	d.step("created")
-	if err := d.fill(fd, &o); err == nil {
+	if err = d.fill(fd, &o); err == nil {
 		err = renameNew(d.dir, temp, v.Name)
 	}
 	if err != nil {
