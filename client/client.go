@@ -10,11 +10,15 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 )
 
 // DefaultSocket is where the agent listens unless configured otherwise.
 const DefaultSocket = "/run/cvold/cvold.sock"
+
+// PartialHeader names, in an answer with a list, the nodes whose part of it is missing, with commas between them.
+const PartialHeader = "X-Cvold-Partial"
 
 const (
 	// maxBody bounds an answer: some 6000 volumes in the Cinder dialect, far beyond what one node serves.
@@ -77,6 +81,8 @@ type call struct {
 	query url.Values
 	in    any
 	out   any
+	// partial is set to the nodes that PartialHeader names.
+	partial *[]string
 }
 
 // do makes a call and waits for the whole answer.
@@ -98,6 +104,9 @@ func (c *Client) do(ctx context.Context, k call) error {
 	}
 	if response.StatusCode < 200 || response.StatusCode > 299 {
 		return ParseError(response.StatusCode, body)
+	}
+	if k.partial != nil {
+		*k.partial = strings.FieldsFunc(response.Header.Get(PartialHeader), func(r rune) bool { return r == ',' || r == ' ' })
 	}
 	if k.out == nil {
 		return nil

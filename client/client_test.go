@@ -51,89 +51,93 @@ func (e *echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, e.answer)
 }
 
-// Every call: what goes over the wire, and what comes back.
+const (
+	id        = "e2653267-9eb2-41aa-8899-03cbc50f3524"
+	migration = `{"migration":{"id":"m","state":"copying"}}`
+)
+
+// calls are all calls: what goes over the wire, and what comes back.
+var calls = []struct {
+	name         string
+	status       int
+	answer, want string
+	call         func(context.Context, *Client) (any, error)
+	wantResult   any
+}{
+	{"Volumes", 200, `{"volumes":[]}`, "GET /v3/volumes/detail?status=error",
+		func(ctx context.Context, c *Client) (any, error) {
+			v, err := c.Volumes(ctx, VolumeFilter{Status: "error"})
+			return len(v), err
+		}, 0},
+	{"CreateVolume", 202, `{"volume":{"id":"v"}}`,
+		`POST /v3/volumes {"volume":{"name":null,"description":null,"size":2,"volume_type":null,` +
+			`"availability_zone":null,"cvold:size_bytes":1073741825,"cvold:host":"a@b#c"}}`,
+		func(ctx context.Context, c *Client) (any, error) {
+			v, err := c.CreateVolume(ctx, CreateVolume{SizeBytes: 1<<30 + 1, Host: "a@b#c"})
+			return v.ID, err
+		}, "v"},
+	{"DeleteVolume", 202, "", "DELETE /v3/volumes/" + id,
+		func(ctx context.Context, c *Client) (any, error) { return nil, c.DeleteVolume(ctx, id) }, nil},
+	{"MigrateVolume", 202, "", "POST /v3/volumes/" + id +
+		`/action {"os-migrate_volume":{"host":"b@x#y","force_host_copy":true,"lock_volume":false}}`,
+		func(ctx context.Context, c *Client) (any, error) {
+			return nil, c.MigrateVolume(ctx, id, MigrateVolume{Host: "b@x#y", ForceHostCopy: true})
+		}, nil},
+	{"Migrations", 200, `{"migrations":[{"id":"m"}]}`, "GET /v1/migrations?active=true&volume=" + id,
+		func(ctx context.Context, c *Client) (any, error) {
+			m, err := c.Migrations(ctx, MigrationFilter{VolumeID: id, Active: true})
+			return len(m), err
+		}, 1},
+	{"Migration", 200, migration, "GET /v1/migrations/m",
+		func(ctx context.Context, c *Client) (any, error) {
+			m, err := c.Migration(ctx, "m")
+			return m.State, err
+		}, "copying"},
+	{"MigrationEvents", 200, `{"events":[{"state":"copying"}]}`, "GET /v1/migrations/m/events",
+		func(ctx context.Context, c *Client) (any, error) {
+			e, err := c.MigrationEvents(ctx, "m")
+			return len(e), err
+		}, 1},
+	{"WaitMigration", 200, migration, "GET /v1/migrations/m/wait?since=preparing&timeout=30s",
+		func(ctx context.Context, c *Client) (any, error) {
+			m, err := c.WaitMigration(ctx, "m", "preparing", 30*time.Second)
+			return m.ID, err
+		}, "m"},
+	{"AbortMigration", 202, "", "POST /v1/migrations/m/abort",
+		func(ctx context.Context, c *Client) (any, error) { return nil, c.AbortMigration(ctx, "m") }, nil},
+	{"ResolveMigration", 202, "", `POST /v1/migrations/m/resolve {"owner":"nodeB"}`,
+		func(ctx context.Context, c *Client) (any, error) { return nil, c.ResolveMigration(ctx, "m", "nodeB") }, nil},
+	{"Export", 201, `{"attachment":{"id":"a"}}`, `POST /v1/attachments {"volume":"` + id + `","read_only":true}`,
+		func(ctx context.Context, c *Client) (any, error) {
+			a, err := c.Export(ctx, id, true)
+			return a.ID, err
+		}, "a"},
+	{"Unexport", 204, "", "DELETE /v1/attachments/a",
+		func(ctx context.Context, c *Client) (any, error) { return nil, c.Unexport(ctx, "a") }, nil},
+	{"Attachments", 200, `{"attachments":[{"id":"a"}]}`, "GET /v1/attachments?volume=" + id,
+		func(ctx context.Context, c *Client) (any, error) {
+			a, err := c.Attachments(ctx, id)
+			return len(a), err
+		}, 1},
+	{"Manifest", 200, `{"manifest":{"volume_id":"v","root":"00ff"}}`, "GET /v1/manifests/" + id,
+		func(ctx context.Context, c *Client) (any, error) {
+			m, err := c.Manifest(ctx, id)
+			return m.Root, err
+		}, "00ff"},
+	{"Version", 200, `{"version":"v1","api":"v1"}`, "GET /v1/version",
+		func(ctx context.Context, c *Client) (any, error) {
+			v, err := c.Version(ctx)
+			return v.API, err
+		}, "v1"},
+	{"Status", 200, `{"node":"nodeA"}`, "GET /v1/status",
+		func(ctx context.Context, c *Client) (any, error) {
+			s, err := c.Status(ctx)
+			return s.Node, err
+		}, "nodeA"},
+}
+
 func TestCalls(t *testing.T) {
-	const id = "e2653267-9eb2-41aa-8899-03cbc50f3524"
-	migration := `{"migration":{"id":"m","state":"copying"}}`
-	tests := []struct {
-		name         string
-		status       int
-		answer, want string
-		call         func(context.Context, *Client) (any, error)
-		wantResult   any
-	}{
-		{"Volumes", 200, `{"volumes":[]}`, "GET /v3/volumes/detail?status=error",
-			func(ctx context.Context, c *Client) (any, error) {
-				v, err := c.Volumes(ctx, VolumeFilter{Status: "error"})
-				return len(v), err
-			}, 0},
-		{"CreateVolume", 202, `{"volume":{"id":"v"}}`,
-			`POST /v3/volumes {"volume":{"name":null,"description":null,"size":2,"volume_type":null,` +
-				`"availability_zone":null,"cvold:size_bytes":1073741825,"cvold:host":"a@b#c"}}`,
-			func(ctx context.Context, c *Client) (any, error) {
-				v, err := c.CreateVolume(ctx, CreateVolume{SizeBytes: 1<<30 + 1, Host: "a@b#c"})
-				return v.ID, err
-			}, "v"},
-		{"DeleteVolume", 202, "", "DELETE /v3/volumes/" + id,
-			func(ctx context.Context, c *Client) (any, error) { return nil, c.DeleteVolume(ctx, id) }, nil},
-		{"MigrateVolume", 202, "", "POST /v3/volumes/" + id +
-			`/action {"os-migrate_volume":{"host":"b@x#y","force_host_copy":true,"lock_volume":false}}`,
-			func(ctx context.Context, c *Client) (any, error) {
-				return nil, c.MigrateVolume(ctx, id, MigrateVolume{Host: "b@x#y", ForceHostCopy: true})
-			}, nil},
-		{"Migrations", 200, `{"migrations":[{"id":"m"}]}`, "GET /v1/migrations?active=true&volume=" + id,
-			func(ctx context.Context, c *Client) (any, error) {
-				m, err := c.Migrations(ctx, MigrationFilter{VolumeID: id, Active: true})
-				return len(m), err
-			}, 1},
-		{"Migration", 200, migration, "GET /v1/migrations/m",
-			func(ctx context.Context, c *Client) (any, error) {
-				m, err := c.Migration(ctx, "m")
-				return m.State, err
-			}, "copying"},
-		{"MigrationEvents", 200, `{"events":[{"state":"copying"}]}`, "GET /v1/migrations/m/events",
-			func(ctx context.Context, c *Client) (any, error) {
-				e, err := c.MigrationEvents(ctx, "m")
-				return len(e), err
-			}, 1},
-		{"WaitMigration", 200, migration, "GET /v1/migrations/m/wait?since=preparing&timeout=30s",
-			func(ctx context.Context, c *Client) (any, error) {
-				m, err := c.WaitMigration(ctx, "m", "preparing", 30*time.Second)
-				return m.ID, err
-			}, "m"},
-		{"AbortMigration", 202, "", "POST /v1/migrations/m/abort",
-			func(ctx context.Context, c *Client) (any, error) { return nil, c.AbortMigration(ctx, "m") }, nil},
-		{"ResolveMigration", 202, "", `POST /v1/migrations/m/resolve {"owner":"nodeB"}`,
-			func(ctx context.Context, c *Client) (any, error) { return nil, c.ResolveMigration(ctx, "m", "nodeB") }, nil},
-		{"Export", 201, `{"attachment":{"id":"a"}}`, `POST /v1/attachments {"volume":"` + id + `","read_only":true}`,
-			func(ctx context.Context, c *Client) (any, error) {
-				a, err := c.Export(ctx, id, true)
-				return a.ID, err
-			}, "a"},
-		{"Unexport", 204, "", "DELETE /v1/attachments/a",
-			func(ctx context.Context, c *Client) (any, error) { return nil, c.Unexport(ctx, "a") }, nil},
-		{"Attachments", 200, `{"attachments":[{"id":"a"}]}`, "GET /v1/attachments?volume=" + id,
-			func(ctx context.Context, c *Client) (any, error) {
-				a, err := c.Attachments(ctx, id)
-				return len(a), err
-			}, 1},
-		{"Manifest", 200, `{"manifest":{"volume_id":"v","root":"00ff"}}`, "GET /v1/manifests/" + id,
-			func(ctx context.Context, c *Client) (any, error) {
-				m, err := c.Manifest(ctx, id)
-				return m.Root, err
-			}, "00ff"},
-		{"Version", 200, `{"version":"v1","api":"v1"}`, "GET /v1/version",
-			func(ctx context.Context, c *Client) (any, error) {
-				v, err := c.Version(ctx)
-				return v.API, err
-			}, "v1"},
-		{"Status", 200, `{"node":"nodeA"}`, "GET /v1/status",
-			func(ctx context.Context, c *Client) (any, error) {
-				s, err := c.Status(ctx)
-				return s.Node, err
-			}, "nodeA"},
-	}
-	for _, test := range tests {
+	for _, test := range calls {
 		t.Run(test.name, func(t *testing.T) {
 			good := &echo{status: test.status, answer: test.answer}
 			got, err := test.call(t.Context(), serve(t, good.ServeHTTP))
@@ -210,6 +214,26 @@ func TestVolumeByIDOrName(t *testing.T) {
 	_, err := c.Volume(t.Context(), "two")
 	if !errors.Is(err, ErrAmbiguous) || !strings.Contains(err.Error(), b+", u") {
 		t.Errorf("two of a name: got %v", err)
+	}
+}
+
+func TestPartialList(t *testing.T) {
+	name := "one"
+	answer := catalog(Volume{ID: "v", Name: &name})
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(PartialHeader, "nodeB,nodeC")
+		answer(w, r)
+	})
+	var partial *PartialError
+	volumes, err := c.Volumes(t.Context(), VolumeFilter{})
+	if !errors.As(err, &partial) || err.Error() != "the list is incomplete, no answer from nodeB, nodeC" || len(volumes) != 1 {
+		t.Errorf("got %v, %v", volumes, err)
+	}
+	if v, err := c.Volume(t.Context(), name); err != nil || v.ID != "v" {
+		t.Errorf("found: got %s, %v", v.ID, err)
+	}
+	if _, err := c.Volume(t.Context(), "two"); !errors.As(err, &partial) {
+		t.Errorf("not found: got %v", err)
 	}
 }
 

@@ -129,6 +129,13 @@ func (e *UnreachableError) Error() string {
 
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
+// PartialError comes with a list in which the volumes of some nodes are missing: they did not answer the agent in time.
+type PartialError struct{ Nodes []string }
+
+func (e *PartialError) Error() string {
+	return "the list is incomplete, no answer from " + strings.Join(e.Nodes, ", ")
+}
+
 // IsNotFound says that err is the agent's 404.
 func IsNotFound(err error) bool {
 	var refusal *Error

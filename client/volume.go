@@ -195,7 +195,8 @@ func (f VolumeFilter) matches(v Volume) bool {
 	return (f.Name == "" || f.Name == v.DisplayName()) && (f.Status == "" || f.Status == v.Status)
 }
 
-// Volumes lists the volumes that the filter chooses, in the agent's order.
+// Volumes lists the volumes that the filter chooses, of this agent and its peers, in the agent's order. If peers did not
+// answer it returns what there is, and a *PartialError.
 func (c *Client) Volumes(ctx context.Context, f VolumeFilter) ([]Volume, error) {
 	query := url.Values{}
 	if f.Name != "" {
@@ -205,15 +206,23 @@ func (c *Client) Volumes(ctx context.Context, f VolumeFilter) ([]Volume, error) 
 		query.Set("status", f.Status)
 	}
 	var answer VolumesAnswer
-	err := c.do(ctx, call{method: http.MethodGet, path: []string{"v3", "volumes", "detail"}, query: query, out: &answer})
+	var silent []string
+	err := c.do(ctx, call{
+		method: http.MethodGet, path: []string{"v3", "volumes", "detail"}, query: query, out: &answer, partial: &silent,
+	})
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(answer.Volumes, func(v Volume) bool { return !f.matches(v) }), nil
+	volumes := slices.DeleteFunc(answer.Volumes, func(v Volume) bool { return !f.matches(v) })
+	if len(silent) > 0 {
+		return volumes, &PartialError{Nodes: silent}
+	}
+	return volumes, nil
 }
 
 // Volume finds a volume by its id, or by its name if just one volume has it (ErrAmbiguous otherwise, with the ids). The
-// temporary volume of a migration, which carries the name of the volume that migrates, is found by its id alone.
+// temporary volume of a migration, which carries the name of the volume that migrates, is found by its id alone. While
+// peers do not answer, a volume that was found counts, and one that was not is a *PartialError.
 func (c *Client) Volume(ctx context.Context, idOrName string) (Volume, error) {
 	if uuid.Validate(idOrName) == nil {
 		v, err := c.volumeByID(ctx, idOrName)
@@ -235,10 +244,10 @@ func (c *Client) volumeByName(ctx context.Context, name string) (Volume, error) 
 		return Volume{}, NewError(http.StatusNotFound, "The empty name names no volume.")
 	}
 	volumes, err := c.Volumes(ctx, VolumeFilter{Name: name})
-	if err != nil {
+	volumes = slices.DeleteFunc(volumes, Volume.Temporary)
+	if err != nil && len(volumes) == 0 {
 		return Volume{}, err
 	}
-	volumes = slices.DeleteFunc(volumes, Volume.Temporary)
 	switch len(volumes) {
 	case 0:
 		return Volume{}, NewError(http.StatusNotFound, fmt.Sprintf("Volume %s could not be found.", name))

@@ -110,9 +110,9 @@ between back ends and nodes.
 
 A volume is named by its id, or by its name if no other volume has that name. A back end is named as in
 OpenStack Cinder: node@backend#pool. Results go to standard output, progress and notes to standard error.`,
-		Example: `  cvol create --name db 20                        a volume of 20 GiB
-  cvol migrate --wait db nodeB@ssd#ssd            move it, and watch
-  qemu-img info "$(cvol export db)"               use it over NBD`,
+		Example: `  cvol create --name db 20                  # a volume of 20 GiB
+  cvol migrate --wait db nodeB@ssd#ssd      # move it, and watch
+  qemu-img info "$(cvol export db)"         # use it over NBD`,
 		Version: versionLine(),
 	})
 	// A group of commands can run, to tell of an unknown one, but its own line of usage would mislead.

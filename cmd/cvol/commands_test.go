@@ -164,6 +164,24 @@ func TestAgentIsNotThere(t *testing.T) {
 	}
 }
 
+// While a peer is silent, the list is shown as far as it goes, and is no success.
+func TestPartialList(t *testing.T) {
+	f := newFake(t)
+	whole := f.cvol(t.Context(), "list").stdout
+	f.silent = "nodeB"
+	got := f.cvol(t.Context(), "list")
+	if got.code != exitUnreachable || got.stdout != whole ||
+		got.stderr != "cvol: cannot list all volumes: the list is incomplete, no answer from nodeB\n" {
+		t.Errorf("got %+v", got)
+	}
+	if got := f.cvol(t.Context(), "show", "db"); got.code != exitOK {
+		t.Errorf("what is there is found: got %+v", got)
+	}
+	if got := f.cvol(t.Context(), "show", "nope"); got.code != exitUnreachable {
+		t.Errorf("what is not there may be at nodeB: got %+v", got)
+	}
+}
+
 // The flag wins over the environment.
 func TestSocketFlag(t *testing.T) {
 	t.Setenv(socketVariable, "/nowhere")

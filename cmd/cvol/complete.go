@@ -22,10 +22,7 @@ func (c *cli) completeVolumes(most int) cobra.CompletionFunc {
 		ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 		defer cancel()
 		c.useEnvironment(cmd.Root())
-		volumes, err := c.client().Volumes(ctx, client.VolumeFilter{})
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
+		volumes, _ := c.client().Volumes(ctx, client.VolumeFilter{})
 		var names []cobra.Completion
 		for _, v := range volumes {
 			if !v.Temporary() {

@@ -40,7 +40,7 @@ var exits = []struct {
 	{exitInterrupted, "interrupted by a signal", func(err error) bool { return errors.Is(err, context.Canceled) }},
 	{exitTimeout, "not done in time; what was asked for may still happen", isTimeout},
 	{exitForbidden, "this user may not do it", isForbidden},
-	{exitUnreachable, "the agent cannot be reached", isUnreachable},
+	{exitUnreachable, "the agent, or a node that it had to ask, cannot be reached", isUnreachable},
 	{exitNotFound, "there is no such volume, migration or attachment", client.IsNotFound},
 	{exitRefused, "the agent refused: the request or the volume's state does not allow it", isRefused},
 	{exitOther, "any other error", func(error) bool { return true }},
@@ -115,7 +115,8 @@ func isTimeout(err error) bool { return errors.Is(err, context.DeadlineExceeded)
 
 func isUnreachable(err error) bool {
 	var e *client.UnreachableError
-	return errors.As(err, &e) || errors.Is(err, client.ErrDisconnected) || refusedWith(err, http.StatusServiceUnavailable)
+	var partial *client.PartialError
+	return errors.As(err, &e) || errors.As(err, &partial) || errors.Is(err, client.ErrDisconnected) || refusedWith(err, http.StatusServiceUnavailable)
 }
 
 func isForbidden(err error) bool {

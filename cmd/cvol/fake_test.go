@@ -30,6 +30,8 @@ type fake struct {
 	next []client.Migration
 	// refuse is the answer to a path that has this in it.
 	refuse map[string]*client.Error
+	// silent are the peers that do not answer.
+	silent string
 	// waiting is called before a wait is answered.
 	waiting func()
 	// asked are the changing calls, with their bodies.
@@ -104,7 +106,8 @@ func (f *fake) routes() *http.ServeMux {
 }
 
 func (f *fake) volumeRoutes(mux *http.ServeMux) {
-	mux.HandleFunc("GET /v3/volumes/detail", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("GET /v3/volumes/detail", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set(client.PartialHeader, f.silent)
 		answer(w, 200, client.VolumesAnswer{Volumes: f.volumes})
 	})
 	mux.HandleFunc("GET /v3/volumes/{id}", func(w http.ResponseWriter, r *http.Request) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -13,8 +14,9 @@ func (c *cli) listCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "list",
 		Short: "List the volumes",
-		Long: `List the volumes, one a line. The column MIGRATION is Cinder's migration_status; it and HOST are shown to
-administrators only.`,
+		Long: `List the volumes of this node and of its peers, one a line. The column MIGRATION is Cinder's migration_status;
+it and HOST are shown to administrators only. If a peer does not answer, its volumes are missing: the exit code
+is then 3.`,
 		Example: `  cvol list --status error
   cvol list --json | jq -r '.volumes[].id'`,
 		Args: arguments(0, 0),
@@ -23,19 +25,25 @@ administrators only.`,
 	command.Flags().StringVar(&filter.Name, "name", "", "only volumes with this `NAME`")
 	command.RunE = func(cmd *cobra.Command, _ []string) error {
 		volumes, err := c.client().Volumes(cmd.Context(), filter)
-		if err != nil {
+		var partial *client.PartialError
+		if err != nil && !errors.As(err, &partial) {
 			return fmt.Errorf("list volumes: %w", err)
 		}
-		if c.json {
-			return c.printJSON(client.VolumesAnswer{Volumes: volumes})
+		if err := c.showVolumes(volumes); err != nil {
+			return err
 		}
-		c.volumeTable(volumes)
+		if err != nil {
+			return fmt.Errorf("list all volumes: %w", err)
+		}
 		return nil
 	}
 	return command
 }
 
-func (c *cli) volumeTable(volumes []client.Volume) {
+func (c *cli) showVolumes(volumes []client.Volume) error {
+	if c.json {
+		return c.printJSON(client.VolumesAnswer{Volumes: volumes})
+	}
 	rows := make([][]string, len(volumes))
 	for i, v := range volumes {
 		rows[i] = []string{
@@ -43,6 +51,7 @@ func (c *cli) volumeTable(volumes []client.Volume) {
 		}
 	}
 	c.table([]string{"ID", "NAME", "STATUS", "SIZE", "TYPE", "HOST", "MIGRATION"}, rows)
+	return nil
 }
 
 // deref is what a nullable string says.

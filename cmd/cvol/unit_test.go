@@ -141,6 +141,7 @@ func TestExitCodes(t *testing.T) {
 		{client.ErrAmbiguous, exitUsage},
 		{&client.UnreachableError{Err: syscall.ENOENT}, exitUnreachable},
 		{client.ErrDisconnected, exitUnreachable},
+		{&client.PartialError{}, exitUnreachable},
 		{client.NewError(503, ""), exitUnreachable},
 		{client.NewError(404, ""), exitNotFound},
 		{client.NewError(400, ""), exitRefused},

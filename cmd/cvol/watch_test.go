@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -65,6 +68,32 @@ func TestInterruptedWait(t *testing.T) {
 	golden(t, filepath.Join("wait", "interrupted"), f.transcript([]string{"migration", "wait", "db"}, got))
 	if asked := f.changes(); asked != nil {
 		t.Errorf("asked %q", asked)
+	}
+}
+
+// The process itself: a signal ends the watching in good order.
+func TestSignal(t *testing.T) {
+	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		f := newFake(t)
+		waiting := make(chan struct{})
+		f.mu.Lock() // Another process asks: nothing else orders this before its questions.
+		f.next, f.waiting = f.migrations[:1], sync.OnceFunc(func() { close(waiting) })
+		f.mu.Unlock()
+		command := exec.Command(os.Args[0], "--socket", f.socket, "migration", "wait", "db")
+		command.Env = append(os.Environ(), asProcess+"=1")
+		var stderr strings.Builder
+		command.Stderr = &stderr
+		if err := command.Start(); err != nil {
+			t.Fatal(err)
+		}
+		<-waiting
+		if err := command.Process.Signal(sig); err != nil {
+			t.Fatal(err)
+		}
+		_ = command.Wait()
+		if code := command.ProcessState.ExitCode(); code != exitInterrupted || !strings.Contains(stderr.String(), "the migration goes on") {
+			t.Errorf("%v: exit code %d, %s", sig, code, stderr.String())
+		}
 	}
 }
 
@@ -213,7 +242,7 @@ func TestWatchIsPaced(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) || m.State != "copying" {
 			t.Errorf("got %v, %v", m, err)
 		}
-		if len(s.asked) > 101 {
+		if len(s.asked) > 110 {
 			t.Errorf("asked %d times", len(s.asked))
 		}
 	})
