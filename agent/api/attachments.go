@@ -1,0 +1,121 @@
+package api
+
+import (
+	"net/http"
+
+	"github.com/cvold/cvold/agent/catalog"
+	"github.com/cvold/cvold/client"
+)
+
+// attachment is a record of this agent: catalog.ErrNotFound.
+func (s *Server) attachment(id string) (a catalog.Attachment, err error) {
+	err = s.o.Store.View(func(tx catalog.Tx) error {
+		a, err = catalog.Attachments.Get(tx, id)
+		return err
+	})
+	return a, err
+}
+
+// listAttachments answers GET /v1/attachments: those that this agent serves, or with ?volume= those of a volume, wherever.
+func (s *Server) listAttachments(x *exchange) error {
+	q := x.r.URL.Query()
+	for key := range q {
+		if key != "volume" {
+			return badRequest("Invalid filters %s are found in query options.", show([]byte(key)))
+		}
+	}
+	id := q.Get("volume")
+	if id != "" {
+		node, err := s.locateID(ofVolume, id, x)
+		if err != nil {
+			return err
+		}
+		if node != "" {
+			return x.forward(node)
+		}
+		if _, err := s.volume(id); err != nil {
+			return err
+		}
+	}
+	var records []catalog.Attachment
+	err := s.o.Store.View(func(tx catalog.Tx) (err error) {
+		records, err = catalog.Attachments.All(tx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	answer := client.AttachmentsAnswer{Attachments: []client.Attachment{}}
+	for _, a := range records {
+		if id == "" || a.VolumeID == id {
+			answer.Attachments = append(answer.Attachments, s.attachmentView(a))
+		}
+	}
+	return x.json(http.StatusOK, answer)
+}
+
+// showAttachment answers GET /v1/attachments/ID.
+func (s *Server) showAttachment(x *exchange) error {
+	a, err := s.attachment(x.id())
+	if err != nil {
+		return noAttachment(err, x.id())
+	}
+	return x.json(http.StatusOK, client.AttachmentAnswer{Attachment: s.attachmentView(a)})
+}
+
+// createAttachment answers POST /v1/attachments. An unlocked migration of the volume gives way.
+func (s *Server) createAttachment(x *exchange) error {
+	var id string
+	var readOnly client.Bool
+	err := x.read(fields{"volume": text("volume", &id), "read_only": flag("read_only", &readOnly)})
+	if err != nil {
+		return err
+	}
+	if id == "" {
+		return badRequest("'volume' is a required property: the id of a volume")
+	}
+	node, err := s.locateID(ofVolume, id, x)
+	if err != nil {
+		return err
+	}
+	if node != "" {
+		return x.forward(node)
+	}
+	if _, err := s.usable(id); err != nil {
+		return err
+	}
+	ctx, cancel := x.work()
+	defer cancel()
+	if err := s.preempt(ctx, id, "the volume is to be attached"); err != nil {
+		return err
+	}
+	a, err := s.o.Volumes.Export(ctx, id, bool(readOnly))
+	if err != nil {
+		return err
+	}
+	return x.json(http.StatusCreated, client.AttachmentAnswer{Attachment: s.attachmentView(a)})
+}
+
+// deleteAttachment answers DELETE /v1/attachments/ID.
+func (s *Server) deleteAttachment(x *exchange) error {
+	if err := x.noBody(); err != nil {
+		return err
+	}
+	if _, err := s.attachment(x.id()); err != nil {
+		return noAttachment(err, x.id())
+	}
+	ctx, cancel := x.work()
+	defer cancel()
+	if err := s.o.Volumes.Unexport(ctx, x.id()); err != nil {
+		return err
+	}
+	return x.empty(http.StatusNoContent)
+}
+
+func (s *Server) attachmentView(a catalog.Attachment) client.Attachment {
+	unix, tcp := s.o.URIs(a.Export)
+	return client.Attachment{
+		ID: a.ID, VolumeID: a.VolumeID, Export: a.Export, ReadOnly: a.ReadOnly,
+		URI: unix, TCPURI: tcp, CreatedAt: a.CreatedAt,
+	}
+}

@@ -1,0 +1,115 @@
+package api
+
+import (
+	"net/http"
+	"path"
+	"strings"
+)
+
+// route is one line of the table.
+type route struct {
+	// pattern is that of http.ServeMux. Every path under /v3 may also have a project: /v3/PROJECT/volumes.
+	pattern string
+	// who may.
+	who access
+	// home is whose request it is: it is answered there, by the handler of the same route.
+	home home
+	// handle answers, or returns the error that is to be answered.
+	handle func(*Server, *exchange) error
+}
+
+// routes is everything that can be asked.
+func routes() []route {
+	return []route{
+		// Cinder's dialect.
+		{"GET /{$}", anyone, here, (*Server).versionChoices},
+		{"GET /v3", anyone, here, (*Server).versionV3},
+		{"GET /v3/volumes", anyone, here, (*Server).listVolumes},
+		{"GET /v3/volumes/detail", anyone, here, (*Server).listVolumesDetail},
+		{"POST /v3/volumes", admins, here, (*Server).createVolume},
+		{"GET /v3/volumes/{id}", anyone, ofVolume, (*Server).showVolume},
+		{"DELETE /v3/volumes/{id}", admins, ofVolume, (*Server).deleteVolume},
+		{"POST /v3/volumes/{id}/action", admins, ofVolume, (*Server).volumeAction},
+
+		// The agent's own.
+		{"GET /v1/version", anyone, here, (*Server).version},
+		{"GET /v1/status", admins, here, (*Server).status},
+		{"GET /v1/migrations", admins, here, (*Server).listMigrations},
+		{"GET /v1/migrations/{id}", admins, ofMigration, (*Server).showMigration},
+		{"GET /v1/migrations/{id}/wait", admins, ofMigration, (*Server).waitMigration},
+		{"GET /v1/migrations/{id}/events", admins, ofMigration, (*Server).migrationEvents},
+		{"POST /v1/migrations/{id}/abort", admins, ofMigrationSource, (*Server).abortMigration},
+		{"POST /v1/migrations/{id}/resolve", admins, ofMigration, (*Server).resolveMigration},
+		{"GET /v1/attachments", admins, here, (*Server).listAttachments},
+		{"POST /v1/attachments", admins, here, (*Server).createAttachment},
+		{"GET /v1/attachments/{id}", admins, ofAttachment, (*Server).showAttachment},
+		{"DELETE /v1/attachments/{id}", admins, ofAttachment, (*Server).deleteAttachment},
+		{"GET /v1/manifests/{id}", admins, ofManifest, (*Server).showManifest},
+
+		{"GET /metrics", admins, here, (*Server).metrics},
+	}
+}
+
+// table finds the route of a request.
+type table struct {
+	mux *http.ServeMux
+	// nouns are the first segments under /v3: what is none of them is a project.
+	nouns map[string]bool
+}
+
+// newTable builds the table; answer is called with the route that a request matched.
+func newTable(all []route, answer func(route, *http.Request)) table {
+	t := table{mux: http.NewServeMux(), nouns: map[string]bool{}}
+	for _, rt := range all {
+		_, p, _ := strings.Cut(rt.pattern, " ")
+		if rest, ok := strings.CutPrefix(p, "/v3/"); ok {
+			noun, _, _ := strings.Cut(rest, "/")
+			t.nouns[noun] = true
+		}
+		t.mux.HandleFunc(rt.pattern, func(_ http.ResponseWriter, r *http.Request) { answer(rt, r) })
+	}
+	return t
+}
+
+// clean is the request's path as the table has it: no dots, no double or trailing slashes, no project, which is returned
+// beside it.
+func (t table) clean(p string) (cleaned, project string) {
+	cleaned = path.Clean("/" + p)
+	rest, ok := strings.CutPrefix(cleaned, "/v3/")
+	if !ok {
+		return cleaned, ""
+	}
+	first, others, _ := strings.Cut(rest, "/")
+	noun, _, _ := strings.Cut(others, "/")
+	if t.nouns[first] || !t.nouns[noun] {
+		return cleaned, ""
+	}
+	return "/v3/" + others, first
+}
+
+// serve answers r by its route; refuse is told of a path that there is not (404), or a method that it has not (405, with
+// those that it has).
+func (t table) serve(w http.ResponseWriter, r *http.Request, refuse func(error)) {
+	if _, pattern := t.mux.Handler(r); pattern != "" {
+		t.mux.ServeHTTP(w, r)
+		return
+	}
+	probe := probeWriter{header: http.Header{}}
+	t.mux.ServeHTTP(&probe, r)
+	if allow := probe.header.Get("Allow"); probe.code == http.StatusMethodNotAllowed {
+		w.Header().Set("Allow", allow)
+		refuse(fault{probe.code, r.Method + " is no method of " + r.URL.Path + ", which has " + allow})
+		return
+	}
+	refuse(fault{http.StatusNotFound, "there is no " + r.URL.Path})
+}
+
+// probeWriter takes ServeMux's own answer to what matches no route.
+type probeWriter struct {
+	header http.Header
+	code   int
+}
+
+func (p *probeWriter) Header() http.Header         { return p.header }
+func (p *probeWriter) Write(b []byte) (int, error) { return len(b), nil }
+func (p *probeWriter) WriteHeader(code int)        { p.code = code }
