@@ -1,0 +1,30 @@
+package nbd
+
+import (
+	"net"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// unixSocketBytes is the buffer of a unix socket: a reply of the usual size leaves in one go, and the sender turns to
+// the next request while the receiver copies. TCP grows its own buffers, and stops doing so when told a size.
+const unixSocketBytes = 4 << 20
+
+// tuneSocket enlarges a unix socket's send buffer, past the system's limit where the process may. Go sets TCP_NODELAY
+// by itself ("Protocol phases": both ends SHOULD). Failures cost speed only.
+func tuneSocket(conn net.Conn) {
+	c, ok := conn.(*net.UnixConn)
+	if !ok {
+		return
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	raw.Control(func(fd uintptr) {
+		if unix.SetsockoptInt(int(fd), syscall.SOL_SOCKET, unix.SO_SNDBUFFORCE, unixSocketBytes) != nil {
+			unix.SetsockoptInt(int(fd), syscall.SOL_SOCKET, unix.SO_SNDBUF, unixSocketBytes)
+		}
+	})
+}
