@@ -86,7 +86,9 @@ func (g *gate) Ready(ctx context.Context, r migration.ReadyRequest) (reply migra
 }
 
 // Commit waits for the gate.
-func (g *gate) Commit(ctx context.Context, t migration.Token) error { return g.tell(ctx, t, g.Peer.Commit) }
+func (g *gate) Commit(ctx context.Context, t migration.Token) error {
+	return g.tell(ctx, t, g.Peer.Commit)
+}
 
 // UpdateMigrated waits for the gate.
 func (g *gate) UpdateMigrated(ctx context.Context, t migration.Token) error {
@@ -94,10 +96,14 @@ func (g *gate) UpdateMigrated(ctx context.Context, t migration.Token) error {
 }
 
 // Abort waits for the gate.
-func (g *gate) Abort(ctx context.Context, t migration.Token) error { return g.tell(ctx, t, g.Peer.Abort) }
+func (g *gate) Abort(ctx context.Context, t migration.Token) error {
+	return g.tell(ctx, t, g.Peer.Abort)
+}
 
 // Forget waits for the gate.
-func (g *gate) Forget(ctx context.Context, t migration.Token) error { return g.tell(ctx, t, g.Peer.Forget) }
+func (g *gate) Forget(ctx context.Context, t migration.Token) error {
+	return g.tell(ctx, t, g.Peer.Forget)
+}
 
 func (g *gate) tell(ctx context.Context, t migration.Token, call func(context.Context, migration.Token) error) error {
 	if err := g.pass(); err != nil {

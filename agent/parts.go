@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -16,7 +17,6 @@ import (
 	"github.com/cvold/cvold/client"
 	"github.com/cvold/cvold/dataplane"
 	"github.com/cvold/cvold/dataplane/drivers"
-	"github.com/cvold/cvold/internal/durable"
 	"github.com/cvold/cvold/internal/pki"
 	"github.com/cvold/cvold/internal/version"
 	"github.com/cvold/cvold/metrics"
@@ -27,7 +27,7 @@ import (
 const catalogName = "cvold.db"
 
 func (a *Agent) openStore() error {
-	if err := durable.MkdirAll(a.config.StatePath, 0o700); err != nil {
+	if err := os.MkdirAll(a.config.StatePath, 0o700); err != nil {
 		return fmt.Errorf("state_path: %w", err)
 	}
 	store, err := catalog.OpenBolt(filepath.Join(a.config.StatePath, catalogName), catalog.BoltOptions{Logger: a.log})
@@ -99,7 +99,7 @@ func (a *Agent) openPeers() error {
 	if len(addresses) > 0 && a.credentials == nil {
 		return errors.New("peers are configured without ca_file, cert_file and key_file")
 	}
-	a.peers = peer.NewPeers(addresses, a.config.PeerTimeout, func() peer.Credentials { return a.credentials })
+	a.peers = peer.NewPeers(addresses, a.config.PeerTimeout, func(node string) *tls.Config { return a.credentials.Client(node) })
 	a.onClose("peers", func(context.Context) error { a.peers.Close(); return nil })
 	return nil
 }

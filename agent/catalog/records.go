@@ -143,6 +143,8 @@ type Migration struct {
 	Target dataplane.Volume `json:"target,omitzero"`
 	// SourceObject is the object that the volume had when it was accepted.
 	SourceObject dataplane.Volume `json:"source_object"`
+	// Record is the volume's record as it was before the point of no return; nil until then.
+	Record *Volume `json:"record,omitempty"`
 	// Geometry and result of the transfer.
 	ChunkSize int64  `json:"chunk_size,omitempty"`
 	Algorithm string `json:"algorithm,omitempty"`
@@ -194,12 +196,16 @@ type Guest struct {
 	Target   dataplane.Volume `json:"target"`
 	// AllocatedBytes is the room reserved for the copy.
 	AllocatedBytes int64 `json:"allocated_bytes"`
+	// ChunkSize and Algorithm of the transfer.
+	ChunkSize int64  `json:"chunk_size"`
+	Algorithm string `json:"algorithm"`
 	// Record is the complete volume record at Epoch+1, as Ready brought it.
 	Record *Volume `json:"record,omitempty"`
 	Root   string  `json:"root,omitempty"`
 	Class  string  `json:"class,omitempty"`
 	Reason string  `json:"reason,omitempty"`
-	// Renamed says that update_migrated_volume was done.
+	// Renaming is written before update_migrated_volume is begun, Renamed after it is done or was given up.
+	Renaming  bool      `json:"renaming,omitempty"`
 	Renamed   bool      `json:"renamed,omitempty"`
 	CreatedAt time.Time `json:"created_at"`
 	UpdatedAt time.Time `json:"updated_at"`

@@ -58,7 +58,7 @@ func admitSource(source, own string) func(nbd.Client) error {
 		if err != nil {
 			return err
 		}
-		if role != pki.RolePeer || name != source {
+		if role != pki.Peer || name != source {
 			return fmt.Errorf("this export is for node %s, not for %s %s", source, role, name)
 		}
 		return nil

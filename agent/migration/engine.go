@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -12,7 +13,6 @@ import (
 	"github.com/cvold/cvold/agent/catalog"
 	"github.com/cvold/cvold/agent/volume"
 	"github.com/cvold/cvold/dataplane"
-	"github.com/cvold/cvold/internal/durable"
 	"github.com/cvold/cvold/transfer"
 )
 
@@ -90,7 +90,7 @@ type Engine struct {
 // NewEngine makes the engine over o and the target's half of the same agent. Start it.
 func NewEngine(o Options, target *Target) (*Engine, error) {
 	for _, dir := range []string{"migrations", "manifests"} {
-		if err := durable.MkdirAll(filepath.Join(o.Directory, dir), 0o700); err != nil {
+		if err := os.MkdirAll(filepath.Join(o.Directory, dir), 0o700); err != nil {
 			return nil, fmt.Errorf("make the migration directories: %w", err)
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"os"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/cvold/cvold/agent/catalog"
 	"github.com/cvold/cvold/dataplane"
 	"github.com/cvold/cvold/internal/durable"
@@ -72,9 +74,13 @@ func (r *run) checkpoint(ctx context.Context, m catalog.Migration) (c *transfer.
 	if err != nil {
 		return nil, false, err
 	}
+	id, err := uuid.Parse(m.ID)
+	if err != nil {
+		return nil, false, err
+	}
 	want := transfer.CheckpointHeader{
 		Geometry:       transfer.Geometry{VolumeSize: m.SourceObject.Size, ChunkSize: m.ChunkSize, Algorithm: algorithm},
-		TransferID:     m.ID,
+		TransferID:     id,
 		SourceIdentity: m.SourceObject.Identity, TargetIdentity: m.Target.Identity, Generation: v.WriteGeneration,
 	}
 	path := r.e.o.checkpointPath(m.ID)

@@ -95,7 +95,7 @@ func (t *Target) rename(ctx context.Context, g catalog.Guest) error {
 	if err != nil || g.Renamed {
 		return err
 	}
-	return t.o.Volumes.Rename(ctx, g.VolumeID, func(v catalog.Volume) error { return t.renameObject(ctx, g, v) })
+	return t.o.Volumes.Rename(ctx, g.VolumeID, func(ctx context.Context, v catalog.Volume) error { return t.renameObject(ctx, g, v) })
 }
 
 // renameObject calls the driver and writes what it said. The volume's record is not changed by others meanwhile.

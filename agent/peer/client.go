@@ -18,8 +18,8 @@ import (
 const (
 	// dialTimeout bounds the connection and the TLS handshake.
 	dialTimeout = 10 * time.Second
-	// callTimeout bounds a call that writes records, drains or creates objects.
-	callTimeout = 2 * time.Minute
+	// DefaultTimeout bounds a call that writes records, drains or creates objects.
+	DefaultTimeout = 2 * time.Minute
 	// digestsTimeout bounds a call that reads a batch back from a slow medium.
 	digestsTimeout = 10 * time.Minute
 	// keepIdle, keepEvery and keepCount find a link that was cut while a peer works in silence.
@@ -31,12 +31,15 @@ type Peers struct {
 	clients map[string]*Client
 }
 
-// NewPeers makes a client for each node. tlsFor gives the configuration that presents this node's certificate and
+// NewPeers makes a client for each node. timeout bounds each call but Digests; 0 means DefaultTimeout. tlsFor gives the configuration that presents this node's certificate and
 // accepts only the node's own.
-func NewPeers(addresses map[string]string, tlsFor func(node string) *tls.Config) *Peers {
+func NewPeers(addresses map[string]string, timeout time.Duration, tlsFor func(node string) *tls.Config) *Peers {
+	if timeout == 0 {
+		timeout = DefaultTimeout
+	}
 	p := &Peers{clients: map[string]*Client{}}
 	for node, address := range addresses {
-		p.clients[node] = newClient(node, address, tlsFor(node))
+		p.clients[node] = newClient(node, address, timeout, tlsFor(node))
 	}
 	return p
 }
@@ -70,17 +73,18 @@ func (p *Peers) Close() {
 // Client calls one agent. It is a migration.Peer. It never repeats a call by itself: the caller knows what may be.
 type Client struct {
 	node, address string
+	timeout       time.Duration
 	http          *http.Client
 }
 
 var _ migration.Peer = (*Client)(nil)
 
-func newClient(node, address string, config *tls.Config) *Client {
+func newClient(node, address string, timeout time.Duration, config *tls.Config) *Client {
 	dialer := &net.Dialer{
 		Timeout:         dialTimeout,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepIdle, Interval: keepEvery, Count: keepCount},
 	}
-	return &Client{node: node, address: address, http: &http.Client{
+	return &Client{node: node, address: address, timeout: timeout, http: &http.Client{
 		Transport: &http.Transport{
 			DialContext: dialer.DialContext, TLSClientConfig: config, TLSHandshakeTimeout: dialTimeout,
 			MaxIdleConnsPerHost: 8, IdleConnTimeout: time.Minute, DisableCompression: true,
@@ -94,52 +98,52 @@ func (c *Client) Address() string { return c.address }
 
 // Describe and the methods after it are the calls of migration.Peer.
 func (c *Client) Describe(ctx context.Context, r migration.DescribeRequest) (d migration.Description, err error) {
-	err = c.call(ctx, "describe", callTimeout, r, &d)
+	err = c.call(ctx, "describe", c.timeout, r, &d)
 	return d, err
 }
 
 // Prepare is P0.
 func (c *Client) Prepare(ctx context.Context, r migration.PrepareRequest) (reply migration.PrepareReply, err error) {
-	err = c.call(ctx, "prepare", callTimeout, r, &reply)
+	err = c.call(ctx, "prepare", c.timeout, r, &reply)
 	return reply, err
 }
 
 // Digests reads chunks back.
 func (c *Client) Digests(ctx context.Context, r migration.DigestsRequest) (reply migration.DigestsReply, err error) {
-	err = c.call(ctx, "digests", digestsTimeout, r, &reply)
+	err = c.call(ctx, "digests", max(digestsTimeout, c.timeout), r, &reply)
 	return reply, err
 }
 
 // Ready is P1.
 func (c *Client) Ready(ctx context.Context, r migration.ReadyRequest) (reply migration.ReadyReply, err error) {
-	err = c.call(ctx, "ready", callTimeout, r, &reply)
+	err = c.call(ctx, "ready", c.timeout, r, &reply)
 	return reply, err
 }
 
 // Commit is P3.
 func (c *Client) Commit(ctx context.Context, t migration.Token) error {
-	return c.call(ctx, "commit", callTimeout, t, &struct{}{})
+	return c.call(ctx, "commit", c.timeout, t, &struct{}{})
 }
 
 // UpdateMigrated renames the target.
 func (c *Client) UpdateMigrated(ctx context.Context, t migration.Token) error {
-	return c.call(ctx, "update-migrated", callTimeout, t, &struct{}{})
+	return c.call(ctx, "update-migrated", c.timeout, t, &struct{}{})
 }
 
 // Abort ends a migration before P2.
 func (c *Client) Abort(ctx context.Context, t migration.Token) error {
-	return c.call(ctx, "abort", callTimeout, t, &struct{}{})
+	return c.call(ctx, "abort", c.timeout, t, &struct{}{})
 }
 
 // Outcome asks what became of a migration.
 func (c *Client) Outcome(ctx context.Context, t migration.Token) (reply migration.OutcomeReply, err error) {
-	err = c.call(ctx, "outcome", callTimeout, t, &reply)
+	err = c.call(ctx, "outcome", c.timeout, t, &reply)
 	return reply, err
 }
 
 // Forget closes the records.
 func (c *Client) Forget(ctx context.Context, t migration.Token) error {
-	return c.call(ctx, "forget", callTimeout, t, &struct{}{})
+	return c.call(ctx, "forget", c.timeout, t, &struct{}{})
 }
 
 // call makes one call. An error that is none of package migration's says nothing on whether it was carried out.

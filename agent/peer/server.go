@@ -142,7 +142,7 @@ func (s *Server) caller(r *http.Request) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if role != pki.RolePeer {
+	if role != pki.Peer {
 		return "", fmt.Errorf("%s %s is no peer", role, node)
 	}
 	if !s.o.Known(node) {

@@ -16,8 +16,8 @@ var layers = [][]string{
 	{"dataplane/drivers", "agent/catalog/catalogtest"},
 	{"agent/volume"},
 	{"agent/migration"},
-	{"agent/api", "agent/peer", "metrics"},
-	{"agent", "agent/config"},
+	{"agent/api", "agent/peer", "agent/config", "metrics"},
+	{"agent"},
 	{"cmd/*", "test/*"},
 }
 

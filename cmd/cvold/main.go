@@ -1,0 +1,172 @@
+// Command cvold is the agent of a storage node: it keeps the node's volumes, serves them over NBD and as files, and
+// migrates them.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/cvold/cvold/agent"
+	"github.com/cvold/cvold/agent/config"
+	"github.com/cvold/cvold/internal/version"
+	"github.com/cvold/cvold/systemd"
+)
+
+// The exit codes, as sysexits(3) and systemd have them.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+	// exitConfig is EX_CONFIG: a restart does not help, and the unit says so.
+	exitConfig = 78
+)
+
+// defaultConfig is read when no --config-file is given.
+const defaultConfig = "/etc/cvold/cvold.conf"
+
+// statusEvery is how often systemd's status line is renewed.
+const statusEvery = 10 * time.Second
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is the whole daemon: it ends with ctx and answers the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	files, done, code := parse(args, stdout, stderr)
+	if done {
+		return code
+	}
+	c, err := config.Load(files)
+	if err != nil {
+		fmt.Fprintf(stderr, "cvold: cannot use the configuration:\n%s\n", indent(err.Error()))
+		return exitConfig
+	}
+	log := slog.New(systemd.Logger(stderr, c.LogLevel))
+	if err := serve(ctx, c, log); err != nil {
+		log.Error("cvold: " + err.Error())
+		return exitFailed
+	}
+	return exitOK
+}
+
+// files are the --config-file flags.
+type files []string
+
+func (f *files) String() string     { return strings.Join(*f, ", ") }
+func (f *files) Set(v string) error { *f = append(*f, v); return nil }
+
+// parse reads the flags; done means that there is nothing more to do, but to exit with code.
+func parse(args []string, stdout, stderr io.Writer) (f files, done bool, code int) {
+	flags := flag.NewFlagSet("cvold", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		fmt.Fprint(stderr, "Usage: cvold [--config-file FILE]...\n\nThe agent of a storage node. Later files win. See cvold(8) and docs/CONFIGURATION.md.\n\n")
+		flags.PrintDefaults()
+	}
+	flags.Var(&f, "config-file", "configuration `FILE`, may be repeated (default "+defaultConfig+")")
+	showVersion := flags.Bool("version", false, "print the version and exit")
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return nil, true, exitOK
+	case err != nil:
+		return nil, true, exitUsage
+	}
+	if *showVersion {
+		fmt.Fprintf(stdout, "cvold %s (%s)\n", version.Version(), version.Commit())
+		return nil, true, exitOK
+	}
+	if flags.NArg() > 0 {
+		fmt.Fprintf(stderr, "cvold: cannot use %q: there are flags only, see cvold --help\n", flags.Arg(0))
+		return nil, true, exitUsage
+	}
+	if len(f) == 0 {
+		f = files{defaultConfig}
+	}
+	return f, false, exitOK
+}
+
+// serve runs the agent until ctx ends or a part of it fails.
+func serve(ctx context.Context, c *config.Config, log *slog.Logger) error {
+	passed, err := passedListeners()
+	if err != nil {
+		return fmt.Errorf("cannot use the passed sockets: %w", err)
+	}
+	a, err := agent.Open(c, agent.Options{Logger: log, Listeners: passed})
+	if err != nil {
+		return fmt.Errorf("cannot start: %w", err)
+	}
+	err = work(ctx, a, log)
+	var notifier systemd.Notifier
+	warn(log, notifier.Stopping())
+	log.Info("cvold stops")
+	return errors.Join(err, a.Close())
+}
+
+// passedListeners are the sockets that systemd opened, by the names of agent.Options.
+func passedListeners() (map[string]net.Listener, error) {
+	sockets := systemd.PassedSockets()
+	defer sockets.Close()
+	passed := map[string]net.Listener{}
+	for _, name := range sockets.Names() {
+		all, err := sockets.Listeners(name)
+		if err != nil {
+			return nil, err
+		}
+		passed[name] = all[0]
+		for _, more := range all[1:] {
+			more.Close()
+		}
+	}
+	return passed, nil
+}
+
+// work starts the agent, tells systemd how it is, and returns when ctx ends (nil) or the agent cannot go on.
+func work(ctx context.Context, a *agent.Agent, log *slog.Logger) error {
+	if err := a.Start(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("cannot start: %w", err)
+	}
+	watchdog, err := systemd.StartWatchdog(a.Healthy, log)
+	if err != nil {
+		return fmt.Errorf("cannot start the watchdog: %w", err)
+	}
+	defer func() { warn(log, watchdog.Close()) }()
+	var notifier systemd.Notifier
+	warn(log, notifier.Ready())
+	tick := time.NewTicker(statusEvery)
+	defer tick.Stop()
+	for {
+		warn(log, notifier.Status(a.Summary()))
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		case err := <-a.Failed():
+			return fmt.Errorf("cannot go on: %w", err)
+		}
+	}
+}
+
+func warn(log *slog.Logger, err error) {
+	if err != nil {
+		log.Warn("systemd was not told", "error", err)
+	}
+}
+
+func indent(text string) string { return "  " + strings.ReplaceAll(text, "\n", "\n  ") }
