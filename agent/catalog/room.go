@@ -13,7 +13,8 @@ import (
 // allocates nothing: on a full file system a commit would fail, also the one that hands a volume over. So the file is
 // allocated ahead of its use, and that room is given to no one: new work asks Room first.
 
-// DefaultReserve is the room in bytes that is held ready: sixteen records of the largest size.
+// DefaultReserve is the room in bytes that is held ready: enough for a dozen records of the largest size with their
+// pages, and for thousands of usual ones.
 const DefaultReserve = 16 * MaxRecord
 
 // room tells what of the file is allocated.

@@ -112,6 +112,7 @@ func commitMany(b *Bolt, n, size int) error {
 
 // useUp adds large records until the room is gone too.
 func useUp(b *Bolt, filler string) error {
+	const least = 12 // of the largest records, as docs/STORAGE.md says
 	err, added := error(nil), 0
 	for ; err == nil && added < 1000; added++ {
 		err = putText(b, fmt.Sprintf("more-%d", added), strings.Repeat("y", MaxRecord))
@@ -119,7 +120,7 @@ func useUp(b *Bolt, filler string) error {
 	if !errors.Is(err, ErrNoSpace) {
 		return fmt.Errorf("a commit without room, the %dth: %v, want ErrNoSpace", added, err)
 	}
-	if least := int(DefaultReserve/MaxRecord) / 2; added < least {
+	if added < least {
 		return fmt.Errorf("the room was used up after %d large records, want %d", added, least)
 	}
 	if err := b.Room(); !errors.Is(err, ErrNoSpace) {

@@ -58,8 +58,8 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-func TestEverything(t *testing.T) {
-	c, err := parse(t, `[DEFAULT]
+// everything sets every option, among some of Cinder's.
+const everything = `[DEFAULT]
 host = node1
 enabled_backends = fast, Slow ,
 state_path = /state/
@@ -111,7 +111,10 @@ migration_retry_limit = 3
 address = node1:9443
 [peer:node2]
 address = [2001:db8::2]:9443
-`)
+`
+
+func TestEverything(t *testing.T) {
+	c, err := parse(t, everything)
 	if err != nil {
 		t.Fatal(err)
 	}

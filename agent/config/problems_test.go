@@ -10,105 +10,108 @@ import (
 	"github.com/cvold/cvold/internal/ini"
 )
 
-// TestProblems: each wrong configuration and all that is said about it, line by line. The text comes after least, so its
-// first line is number 8.
+// long is a path that is one byte too long for a socket.
+var long = "/" + strings.Repeat("l", 107)
+
+// wrong are wrong configurations and all that is said about each, line by line. The text comes after least, so its first
+// line is number 8.
+var wrong = []struct{ name, text, want string }{
+	{"unknown key, near", "[cvold]\nsockets = /x", "c.conf:9: [cvold] sockets: no such option: did you mean socket?"},
+	{"unknown key, other case", "[cvold]\nSocket = /x", "c.conf:9: [cvold] Socket: no such option: did you mean socket?"},
+	{"unknown key, far", "[peer:n]\naddress = n:1\nfrobnicate = 1\n[cvold]\n" + tls,
+		"c.conf:10: [peer:n] frobnicate: no such option: there are address"},
+	{"key of another section", "[cvold]\nhost = n", "c.conf:9: [cvold] host: belongs in [DEFAULT]"},
+	{"unknown key of the driver", "[files]\nfile_directoy = /x",
+		"c.conf:9: [files] file_directoy: no such option: did you mean file_directory?"},
+	{"section, near", "[cvlod]\nsocket = /x", "c.conf:8: [cvlod]: no such section: did you mean [cvold]?"},
+	{"section, DEFAULT", "[default]\nhost = n", "c.conf:8: [default]: no such section: did you mean [DEFAULT]?"},
+	{"section, peer", "[peer-n2]\naddress = n2:1", "c.conf:8: [peer-n2]: no such section: did you mean [peer:n2]?"},
+
+	{"host", "[DEFAULT]\nhost = a#b",
+		"c.conf:9: [DEFAULT] host = a#b: want a name of at most 128 bytes without @, #, / and spaces"},
+	{"state_path", "[DEFAULT]\nstate_path = state", "c.conf:9: [DEFAULT] state_path = state: want an absolute path"},
+	{"debug", "[DEFAULT]\ndebug = maybe", "c.conf:9: [DEFAULT] debug = maybe: want true or false"},
+	{"socket", "[cvold]\nsocket = " + long, "c.conf:9: [cvold] socket = " + long +
+		": want a path of at most 107 bytes: a unix socket cannot have a longer one, this has 108"},
+	{"nbd_socket that follows from socket", "[cvold]\nsocket = " + long[:103] + "/c", "c.conf:9: [cvold] nbd_socket = " +
+		long[:103] + "/nbd.sock: want a path of at most 107 bytes: a unix socket cannot have a longer one, this has 112"},
+	{"one socket twice", "[cvold]\nsocket = /x\nnbd_socket = /x",
+		"c.conf:10: [cvold] nbd_socket = /x: want another path than socket's"},
+	{"admin_group", "[cvold]\nadmin_group = the admins",
+		"c.conf:9: [cvold] admin_group = the admins: want a name of at most 128 bytes without @, #, / and spaces"},
+	{"nbd_listen", "[cvold]\nnbd_listen = 10809\n" + tls,
+		"c.conf:9: [cvold] nbd_listen = 10809: want host:port to listen on: 192.0.2.1:9443, [::]:9443, :9443"},
+	{"class", "[cvold]\nminimum_verify_for_delete = none",
+		"c.conf:9: [cvold] minimum_verify_for_delete = none: want device-direct, server-readback or cached"},
+	{"workers", "[cvold]\ntransfer_workers = 0", "c.conf:9: [cvold] transfer_workers = 0: want a whole number from 1 to 64"},
+	{"connections", "[cvold]\ntransfer_connections = 17",
+		"c.conf:9: [cvold] transfer_connections = 17: want a whole number from 1 to 16"},
+	{"rate", "[cvold]\ntransfer_rate = 5MB",
+		"c.conf:9: [cvold] transfer_rate = 5MB: want a number of bytes, with K, M, G, T or P for powers of 1024: 200M"},
+	{"log_level", "[cvold]\nlog_level = loud", "c.conf:9: [cvold] log_level = loud: want debug, info, warning or error"},
+	{"peer_timeout", "[cvold]\npeer_timeout = 1h", "c.conf:9: [cvold] peer_timeout = 1h: want a duration from 1s to 10m0s: 30s"},
+	{"retry limit", "[cvold]\nmigration_retry_limit = ten",
+		"c.conf:9: [cvold] migration_retry_limit = ten: want a whole number from 1 to 1000"},
+	{"reference", "[cvold]\nca_file = $nothing",
+		"c.conf:9: $nothing is set nowhere: set it, or write $$ for a dollar sign\n" +
+			"c.conf:9: [cvold] ca_file: want cert_file, key_file in [cvold] too"},
+
+	{"driver of Cinder", "[DEFAULT]\nenabled_backends = files,lvm\n[lvm]\nvolume_driver = cinder.volume.drivers.lvm.LVMVolumeDriver",
+		"c.conf:11: [lvm] volume_driver = cinder.volume.drivers.lvm.LVMVolumeDriver: not served by this build: lvm: want file"},
+	{"driver of nobody", "[DEFAULT]\nenabled_backends = x\n[x]\nvolume_driver = a.b",
+		"c.conf:11: [x] volume_driver = a.b: not served by this build: a.b: want file"},
+	{"no driver", "[DEFAULT]\nenabled_backends = x\n[x]", "c.conf:10: [x] has no volume_driver: want one of file"},
+	{"no directory", "[DEFAULT]\nenabled_backends = x\n[x]\nvolume_driver = file",
+		"c.conf:10: [x] has no file_directory: want the directory for its volumes"},
+	{"bad directory", "[files]\nfile_directory = here", "c.conf:9: [files] file_directory = here: want an absolute path"},
+	{"one directory twice", "[DEFAULT]\nenabled_backends = files,x\n[x]\nvolume_driver = file\nfile_directory = /srv//volumes/",
+		"c.conf:12: [x] file_directory = /srv/volumes: [files] has this directory"},
+	{"one shared directory", "[DEFAULT]\nenabled_backends = x,y\n[x]\n[y]\n[backend_defaults]\nvolume_driver = file\nfile_directory = /s",
+		"c.conf:14: [y] file_directory = /s: [x] has this directory"},
+	{"no back ends", "[DEFAULT]\nenabled_backends = ,",
+		"c.conf:9: [DEFAULT] enabled_backends: want the sections of the back ends to serve"},
+	{"no section", "[DEFAULT]\nenabled_backends = file",
+		"c.conf:9: [DEFAULT] enabled_backends: there is no section [file]: did you mean [files]?"},
+	{"no section like it", "[DEFAULT]\nenabled_backends = ceph-ssd",
+		"c.conf:9: [DEFAULT] enabled_backends: there is no section [ceph-ssd]"},
+	{"twice", "[DEFAULT]\nenabled_backends = files, FILES", "c.conf:9: [DEFAULT] enabled_backends: FILES is there twice"},
+	{"not a back end", "[DEFAULT]\nenabled_backends = cvold, files",
+		`c.conf:9: [DEFAULT] enabled_backends: "cvold" cannot be a back end`},
+	{"a name that makes no host", "[DEFAULT]\nenabled_backends = a@b, files",
+		`c.conf:9: [DEFAULT] enabled_backends: "a@b" cannot be a back end`},
+	{"own_backends", "[cvold]\nown_backends = files, other", "c.conf:9: [cvold] own_backends: other is not in enabled_backends"},
+
+	{"certificates", "[cvold]\npeer_listen = :9443\nnbd_listen = :10809\nmetrics_listen = :9100\nkey_file = /key",
+		"c.conf:12: [cvold] key_file: want ca_file, cert_file in [cvold] too\n" +
+			"c.conf:9: [cvold] peer_listen: want ca_file, cert_file in [cvold] too\n" +
+			"c.conf:10: [cvold] nbd_listen: want ca_file, cert_file in [cvold] too\n" +
+			"c.conf:11: [cvold] metrics_listen = :9100 is not a loopback address: want ca_file, cert_file in [cvold] too"},
+	{"certificates for peers", "[peer:n2]\naddress = n2:9443",
+		"c.conf:8: [peer:n2]: want ca_file, cert_file, key_file in [cvold] too"},
+	{"one address twice", "[cvold]\npeer_listen = :9443\nnbd_listen = :9443\n" + tls,
+		"c.conf:10: [cvold] nbd_listen = :9443: peer_listen has this address"},
+
+	{"peer without a name", "[peer:]\naddress = n:1\n[cvold]\n" + tls,
+		"c.conf:8: [peer:]: want the name of the node, without @, #, / and spaces: [peer:node2]"},
+	{"peer with a bad name", "[peer:a@b]\naddress = n:1\n[cvold]\n" + tls,
+		"c.conf:8: [peer:a@b]: want the name of the node, without @, #, / and spaces: [peer:node2]"},
+	{"peer without address", "[peer:n]", "c.conf:8: [peer:n] has no address: want the peer_listen of that node, host:port"},
+	{"peer with a bad address", "[peer:n]\naddress = n",
+		"c.conf:9: [peer:n] address = n: want host:port, the peer_listen of that node: node2:9443, 192.0.2.7:9443, [2001:db8::7]:9443"},
+	{"one peer twice", "[peer:n]\naddress = n:1\n[peer:N]\naddress = n:2\n[cvold]\n" + tls,
+		"c.conf:11: [peer:n] address: is set in line 9 already"},
+	{"two peers with one address", "[peer:n]\naddress = n:1\n[peer:m]\naddress = n:1\n[cvold]\n" + tls,
+		"c.conf:11: [peer:m] address = n:1: [peer:n] has this address"},
+	{"a host that is too long", "[DEFAULT]\nhost = " + strings.Repeat("h", 128) + "\n[files]\nvolume_backend_name = " + strings.Repeat("n", 122),
+		"c.conf:4: [files] makes a host of 257 bytes, at most 255 can be: " + strings.Repeat("h", 128) + "@files#" + strings.Repeat("n", 122)},
+	{"several", "[cvold]\nlog_level = x\nsokcet = /y\n[DEFAULT]\ndebug = z",
+		"c.conf:12: [DEFAULT] debug = z: want true or false\n" +
+			"c.conf:9: [cvold] log_level = x: want debug, info, warning or error\n" +
+			"c.conf:10: [cvold] sokcet: no such option: did you mean socket?"},
+}
+
 func TestProblems(t *testing.T) {
-	long := "/" + strings.Repeat("l", 107)
-	tests := []struct{ name, text, want string }{
-		{"unknown key, near", "[cvold]\nsockets = /x", "c.conf:9: [cvold] sockets: no such option: did you mean socket?"},
-		{"unknown key, other case", "[cvold]\nSocket = /x", "c.conf:9: [cvold] Socket: no such option: did you mean socket?"},
-		{"unknown key, far", "[peer:n]\naddress = n:1\nfrobnicate = 1\n[cvold]\n" + tls,
-			"c.conf:10: [peer:n] frobnicate: no such option: there are address"},
-		{"key of another section", "[cvold]\nhost = n", "c.conf:9: [cvold] host: belongs in [DEFAULT]"},
-		{"unknown key of the driver", "[files]\nfile_directoy = /x",
-			"c.conf:9: [files] file_directoy: no such option: did you mean file_directory?"},
-		{"section, near", "[cvlod]\nsocket = /x", "c.conf:8: [cvlod]: no such section: did you mean [cvold]?"},
-		{"section, DEFAULT", "[default]\nhost = n", "c.conf:8: [default]: no such section: did you mean [DEFAULT]?"},
-		{"section, peer", "[peer-n2]\naddress = n2:1", "c.conf:8: [peer-n2]: no such section: did you mean [peer:n2]?"},
-
-		{"host", "[DEFAULT]\nhost = a#b",
-			"c.conf:9: [DEFAULT] host = a#b: want a name of at most 128 bytes without @, #, / and spaces"},
-		{"state_path", "[DEFAULT]\nstate_path = state", "c.conf:9: [DEFAULT] state_path = state: want an absolute path"},
-		{"debug", "[DEFAULT]\ndebug = maybe", "c.conf:9: [DEFAULT] debug = maybe: want true or false"},
-		{"socket", "[cvold]\nsocket = " + long, "c.conf:9: [cvold] socket = " + long +
-			": want a path of at most 107 bytes: a unix socket cannot have a longer one, this has 108"},
-		{"nbd_socket that follows from socket", "[cvold]\nsocket = " + long[:103] + "/c", "c.conf:9: [cvold] nbd_socket = " +
-			long[:103] + "/nbd.sock: want a path of at most 107 bytes: a unix socket cannot have a longer one, this has 112"},
-		{"one socket twice", "[cvold]\nsocket = /x\nnbd_socket = /x",
-			"c.conf:10: [cvold] nbd_socket = /x: want another path than socket's"},
-		{"admin_group", "[cvold]\nadmin_group = the admins",
-			"c.conf:9: [cvold] admin_group = the admins: want a name of at most 128 bytes without @, #, / and spaces"},
-		{"nbd_listen", "[cvold]\nnbd_listen = 10809\n" + tls,
-			"c.conf:9: [cvold] nbd_listen = 10809: want host:port to listen on: 192.0.2.1:9443, [::]:9443, :9443"},
-		{"class", "[cvold]\nminimum_verify_for_delete = none",
-			"c.conf:9: [cvold] minimum_verify_for_delete = none: want device-direct, server-readback or cached"},
-		{"workers", "[cvold]\ntransfer_workers = 0", "c.conf:9: [cvold] transfer_workers = 0: want a whole number from 1 to 64"},
-		{"connections", "[cvold]\ntransfer_connections = 17",
-			"c.conf:9: [cvold] transfer_connections = 17: want a whole number from 1 to 16"},
-		{"rate", "[cvold]\ntransfer_rate = 5MB",
-			"c.conf:9: [cvold] transfer_rate = 5MB: want a number of bytes, with K, M, G, T or P for powers of 1024: 200M"},
-		{"log_level", "[cvold]\nlog_level = loud", "c.conf:9: [cvold] log_level = loud: want debug, info, warning or error"},
-		{"peer_timeout", "[cvold]\npeer_timeout = 1h", "c.conf:9: [cvold] peer_timeout = 1h: want a duration from 1s to 10m0s: 30s"},
-		{"retry limit", "[cvold]\nmigration_retry_limit = ten",
-			"c.conf:9: [cvold] migration_retry_limit = ten: want a whole number from 1 to 1000"},
-		{"reference", "[cvold]\nca_file = $nothing",
-			"c.conf:9: $nothing is set nowhere: set it, or write $$ for a dollar sign\n" +
-				"c.conf:9: [cvold] ca_file: want cert_file, key_file in [cvold] too"},
-
-		{"driver of Cinder", "[DEFAULT]\nenabled_backends = files,lvm\n[lvm]\nvolume_driver = cinder.volume.drivers.lvm.LVMVolumeDriver",
-			"c.conf:11: [lvm] volume_driver = cinder.volume.drivers.lvm.LVMVolumeDriver: not served by this build: lvm: want file"},
-		{"driver of nobody", "[DEFAULT]\nenabled_backends = x\n[x]\nvolume_driver = a.b",
-			"c.conf:11: [x] volume_driver = a.b: not served by this build: a.b: want file"},
-		{"no driver", "[DEFAULT]\nenabled_backends = x\n[x]", "c.conf:10: [x] has no volume_driver: want one of file"},
-		{"no directory", "[DEFAULT]\nenabled_backends = x\n[x]\nvolume_driver = file",
-			"c.conf:10: [x] has no file_directory: want the directory for its volumes"},
-		{"bad directory", "[files]\nfile_directory = here", "c.conf:9: [files] file_directory = here: want an absolute path"},
-		{"one directory twice", "[DEFAULT]\nenabled_backends = files,x\n[x]\nvolume_driver = file\nfile_directory = /srv//volumes/",
-			"c.conf:12: [x] file_directory = /srv/volumes: [files] has this directory"},
-		{"one shared directory", "[DEFAULT]\nenabled_backends = x,y\n[x]\n[y]\n[backend_defaults]\nvolume_driver = file\nfile_directory = /s",
-			"c.conf:14: [y] file_directory = /s: [x] has this directory"},
-		{"no back ends", "[DEFAULT]\nenabled_backends = ,",
-			"c.conf:9: [DEFAULT] enabled_backends: want the sections of the back ends to serve"},
-		{"no section", "[DEFAULT]\nenabled_backends = file",
-			"c.conf:9: [DEFAULT] enabled_backends: there is no section [file]: did you mean [files]?"},
-		{"no section like it", "[DEFAULT]\nenabled_backends = ceph-ssd",
-			"c.conf:9: [DEFAULT] enabled_backends: there is no section [ceph-ssd]"},
-		{"twice", "[DEFAULT]\nenabled_backends = files, FILES", "c.conf:9: [DEFAULT] enabled_backends: FILES is there twice"},
-		{"not a back end", "[DEFAULT]\nenabled_backends = cvold, files",
-			`c.conf:9: [DEFAULT] enabled_backends: "cvold" cannot be a back end`},
-		{"a name that makes no host", "[DEFAULT]\nenabled_backends = a@b, files",
-			`c.conf:9: [DEFAULT] enabled_backends: "a@b" cannot be a back end`},
-		{"own_backends", "[cvold]\nown_backends = files, other", "c.conf:9: [cvold] own_backends: other is not in enabled_backends"},
-
-		{"certificates", "[cvold]\npeer_listen = :9443\nnbd_listen = :10809\nmetrics_listen = :9100\nkey_file = /key",
-			"c.conf:12: [cvold] key_file: want ca_file, cert_file in [cvold] too\n" +
-				"c.conf:9: [cvold] peer_listen: want ca_file, cert_file in [cvold] too\n" +
-				"c.conf:10: [cvold] nbd_listen: want ca_file, cert_file in [cvold] too\n" +
-				"c.conf:11: [cvold] metrics_listen = :9100 is not a loopback address: want ca_file, cert_file in [cvold] too"},
-		{"certificates for peers", "[peer:n2]\naddress = n2:9443",
-			"c.conf:8: [peer:n2]: want ca_file, cert_file, key_file in [cvold] too"},
-		{"one address twice", "[cvold]\npeer_listen = :9443\nnbd_listen = :9443\n" + tls,
-			"c.conf:10: [cvold] nbd_listen = :9443: peer_listen has this address"},
-
-		{"peer without a name", "[peer:]\naddress = n:1\n[cvold]\n" + tls,
-			"c.conf:8: [peer:]: want the name of the node, without @, #, / and spaces: [peer:node2]"},
-		{"peer with a bad name", "[peer:a@b]\naddress = n:1\n[cvold]\n" + tls,
-			"c.conf:8: [peer:a@b]: want the name of the node, without @, #, / and spaces: [peer:node2]"},
-		{"peer without address", "[peer:n]", "c.conf:8: [peer:n] has no address: want the peer_listen of that node, host:port"},
-		{"peer with a bad address", "[peer:n]\naddress = n",
-			"c.conf:9: [peer:n] address = n: want host:port, the peer_listen of that node: node2:9443, 192.0.2.7:9443, [2001:db8::7]:9443"},
-		{"one peer twice", "[peer:n]\naddress = n:1\n[peer:N]\naddress = n:2\n[cvold]\n" + tls,
-			"c.conf:11: [peer:n] address: is set in line 9 already"},
-		{"two peers with one address", "[peer:n]\naddress = n:1\n[peer:m]\naddress = n:1\n[cvold]\n" + tls,
-			"c.conf:11: [peer:m] address = n:1: [peer:n] has this address"},
-		{"a host that is too long", "[DEFAULT]\nhost = " + strings.Repeat("h", 128) + "\n[files]\nvolume_backend_name = " + strings.Repeat("n", 122),
-			"c.conf:4: [files] makes a host of 257 bytes, at most 255 can be: " + strings.Repeat("h", 128) + "@files#" + strings.Repeat("n", 122)},
-		{"several", "[cvold]\nlog_level = x\nsokcet = /y\n[DEFAULT]\ndebug = z",
-			"c.conf:12: [DEFAULT] debug = z: want true or false\n" +
-				"c.conf:9: [cvold] log_level = x: want debug, info, warning or error\n" +
-				"c.conf:10: [cvold] sokcet: no such option: did you mean socket?"},
-	}
-	for _, test := range tests {
+	for _, test := range wrong {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := parse(t, least+test.text)
 			if err == nil || err.Error() != test.want {
