@@ -230,7 +230,9 @@ func TestWait(t *testing.T) {
 		}
 		began := time.Now()
 		done := make(chan int)
-		go func() { done <- (&rig{Server: s, t: t}).ask(root, "GET /v1/migrations/"+id+"/wait?since=copying", "").Code }()
+		go func() {
+			done <- (&rig{Server: s, t: t}).ask(root, "GET /v1/migrations/"+id+"/wait?since=copying", "").Code
+		}()
 		synctest.Wait()
 		if err := s.Close(t.Context()); err != nil || <-done != 200 || time.Since(began) != 0 {
 			t.Errorf("close: %v after %s", err, time.Since(began))

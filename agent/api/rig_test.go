@@ -379,6 +379,9 @@ func (f *fakeMigrations) Wait(ctx context.Context, id, since string) (migration.
 }
 
 func (f *fakeMigrations) Abort(_ context.Context, id, reason string) error {
+	if _, err := f.Get(id); err != nil {
+		return err
+	}
 	f.call("abort %s %s", id, reason)
 	return f.end
 }
@@ -392,6 +395,9 @@ func (f *fakeMigrations) Preempt(ctx context.Context, id, reason string) error {
 }
 
 func (f *fakeMigrations) Resolve(_ context.Context, id, owner string) error {
+	if _, err := f.Get(id); err != nil {
+		return err
+	}
 	f.call("resolve %s %s", id, owner)
 	return f.end
 }

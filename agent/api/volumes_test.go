@@ -284,7 +284,7 @@ func TestMicroversions(t *testing.T) {
 func TestMigrate(t *testing.T) {
 	for body, want := range map[string]string{
 		`{"host": "h"}`: "{Host:h ForceHostCopy:false LockVolume:false}",
-		`{"host": "h", "force_host_copy": true, "lock_volume": false}`:                       "{Host:h ForceHostCopy:true LockVolume:false}",
+		`{"host": "h", "force_host_copy": true, "lock_volume": false}`:                      "{Host:h ForceHostCopy:true LockVolume:false}",
 		`{"host": "h", "force_host_copy": "True", "lock_volume": "False", "cluster": null}`: "{Host:h ForceHostCopy:true LockVolume:false}",
 	} {
 		r := newRig(t)
