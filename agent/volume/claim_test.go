@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -104,4 +105,38 @@ func TestReleaseAttached(t *testing.T) {
 	check(t, r.Unexport(t.Context(), a.ID))
 	check(t, r.store.Update(release))
 	wants(t, r.store.Update(func(tx catalog.Tx) error { return Release(tx, "unknown", "other", 1, time.Now()) }), ErrNotFound)
+}
+
+// TestRename: the driver's update_migrated_volume under the volume's turn; afterwards the volume has its own name.
+func TestRename(t *testing.T) {
+	r := newRig(t)
+	v := r.create("data")
+	wants(t, r.Rename(t.Context(), "unknown", nil), ErrNotFound)
+	refused := errors.New("refused")
+	if err := r.Rename(t.Context(), v.ID, func(context.Context, catalog.Volume) error { return refused }); err != refused {
+		t.Errorf("got %v", err)
+	}
+	updater := r.drivers[0].(dataplane.MigrationUpdater)
+	rename := func(deed context.Context, v catalog.Volume) error {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		if _, err := r.Open(ctx, v.ID, someView, dataplane.Mode{}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("opened during a rename: %v", err)
+		}
+		own := v.Volume
+		own.Name = "volume-own"
+		update, err := updater.UpdateMigratedVolume(deed, own, v.Volume, "available")
+		if err == nil {
+			r.edit(v.ID, func(v *catalog.Volume) { v.Volume = update.Apply(v.Volume) })
+		}
+		return err
+	}
+	check(t, r.Rename(t.Context(), v.ID, rename))
+	if now := r.get(v.ID); now.Name != "volume-own" {
+		t.Errorf("name %s", now.Name)
+	}
+	check(t, r.Delete(t.Context(), v.ID))
+	if left := r.objects(); len(left) != 0 {
+		t.Errorf("left over: %v", left)
+	}
 }

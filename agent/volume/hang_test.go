@@ -73,6 +73,7 @@ func TestHungCloseIsAbandoned(t *testing.T) {
 	wants(t, r.Delete(t.Context(), v.ID), dataplane.ErrAbandoned)
 	wants(t, r.DeleteObject(t.Context(), v.Host, v.Volume), dataplane.ErrAbandoned)
 	wants(t, r.Claim(v.ID, hold("m")), dataplane.ErrAbandoned)
+	wants(t, r.Rename(t.Context(), v.ID, nil), dataplane.ErrAbandoned)
 	_, err = r.OpenObject(t.Context(), v.Host, dataplane.Volume{ID: "x", Name: v.Name}, migration, dataplane.Mode{})
 	wants(t, err, dataplane.ErrAbandoned)
 	r.status(v.ID, catalog.StatusAvailable)
@@ -140,12 +141,12 @@ func TestCloseLeavesHungCall(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
 	var hang atomic.Bool
 	r.wrap = func(d dataplane.Driver) dataplane.Driver {
-		return faulty.Driver(d, faulty.Hook{Before: func(_ context.Context, c faulty.Call) error {
+		return faulty.Driver(d, faulty.Hook{After: func(_ context.Context, c faulty.Call, err error) error {
 			if c.Name == "Open" && hang.Load() {
 				close(entered)
 				<-release // deaf to its context
 			}
-			return nil
+			return err
 		}})
 	}
 	r.start()
@@ -161,9 +162,7 @@ func TestCloseLeavesHungCall(t *testing.T) {
 	defer cancel()
 	wants(t, r.Manager.Close(ctx), context.DeadlineExceeded)
 	close(release)
-	if err := <-opened; err == nil {
-		t.Error("a device was handed out after Close")
-	}
+	wants(t, <-opened, ErrClosed)
 	if s := r.Stats(); s.Devices != 0 || len(s.Users) != 0 {
 		t.Errorf("stats %+v", s)
 	}
