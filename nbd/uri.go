@@ -3,14 +3,18 @@ package nbd
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 )
 
-// DefaultPort is the TCP port of NBD servers.
-const DefaultPort = 10809
+// defaultPort is the TCP port of NBD servers.
+const defaultPort = "10809"
+
+// hostBytes are those of names, addresses and zones. Other scripts come as punycode.
+const hostBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:%"
 
 // maxURI is longer than any URI with an export name and a socket path of their largest sizes.
 const maxURI = 32 << 10
@@ -25,16 +29,14 @@ const maxURI = 32 << 10
 type URI struct {
 	// TLS is to be demanded.
 	TLS bool
-	// Host and Port of a server over TCP. An empty host is localhost; port 0 is DefaultPort.
-	Host string
-	Port uint16
-	// Socket is the path of a unix socket, empty over TCP. One that begins with NUL is abstract.
-	Socket string
+	// Network is "tcp" or "unix", Address what net.Dial takes with it: host:port, or the path of a socket. A socket
+	// whose address begins with @ is abstract.
+	Network, Address string
 	// Export is the name, free text without NUL.
 	Export string
 	// TLSCertificates is a directory with ca-cert.pem, client-cert.pem and client-key.pem, or empty.
 	TLSCertificates string
-	// TLSHostname is the name that the server has to prove when it is not Host, or empty.
+	// TLSHostname is the name that the server has to prove when it is not the host of Address, or empty.
 	TLSHostname string
 }
 
@@ -55,8 +57,7 @@ func parseURI(text string) (u URI, err error) {
 	if err != nil {
 		return u, err
 	}
-	overUnix, err := u.setScheme(parsed.Scheme)
-	if err != nil {
+	if err := u.setScheme(parsed.Scheme); err != nil {
 		return u, err
 	}
 	if parsed.Opaque != "" || !strings.HasPrefix(text[len(parsed.Scheme):], "://") {
@@ -68,21 +69,23 @@ func parseURI(text string) (u URI, err error) {
 	if err := u.setExport(strings.TrimPrefix(parsed.Path, "/")); err != nil {
 		return u, err
 	}
-	if err := u.setQuery(parsed.RawQuery, overUnix); err != nil {
+	if err := u.setAuthority(parsed); err != nil {
 		return u, err
 	}
-	return u, u.setAuthority(parsed, overUnix)
+	return u, u.setQuery(parsed.RawQuery)
 }
 
-func (u *URI) setScheme(scheme string) (overUnix bool, err error) {
+func (u *URI) setScheme(scheme string) error {
 	switch scheme {
-	case "nbd", "nbd+unix":
-	case "nbds", "nbds+unix":
-		u.TLS = true
+	case "nbd", "nbds":
+		u.Network = "tcp"
+	case "nbd+unix", "nbds+unix":
+		u.Network = "unix"
 	default:
-		return false, fmt.Errorf("scheme %q is none of nbd, nbds, nbd+unix, nbds+unix", scheme)
+		return fmt.Errorf("scheme %q is none of nbd, nbds, nbd+unix, nbds+unix", scheme)
 	}
-	return strings.HasSuffix(scheme, "+unix"), nil
+	u.TLS = strings.HasPrefix(scheme, "nbds")
+	return nil
 }
 
 func (u *URI) setExport(name string) error {
@@ -93,65 +96,99 @@ func (u *URI) setExport(name string) error {
 	return nil
 }
 
-// setQuery takes the parameters; the document wants unknown ones to be diagnosed.
-func (u *URI) setQuery(query string, overUnix bool) error {
-	values, err := url.ParseQuery(query)
-	if err != nil {
-		return err
-	}
-	for name, given := range values {
-		if len(given) != 1 {
-			return fmt.Errorf("parameter %s is given %d times", name, len(given))
-		}
-		value := given[0]
-		switch {
-		case name == "socket" && overUnix:
-			u.Socket = value
-		case name == "tls-certificates" && u.TLS && value != "":
-			u.TLSCertificates = value
-		case name == "tls-hostname" && u.TLS && value != "":
-			u.TLSHostname = value
-		case name == "tls-verify-peer" && u.TLS && value == "1":
-		default:
-			return fmt.Errorf("parameter %s=%s is not supported here", name, value)
-		}
-	}
-	if overUnix && strings.Trim(u.Socket, "\x00") == "" {
-		return fmt.Errorf("parameter socket is missing")
-	}
-	return nil
-}
-
-func (u *URI) setAuthority(parsed *url.URL, overUnix bool) error {
-	if overUnix {
+func (u *URI) setAuthority(parsed *url.URL) error {
+	if u.Network == "unix" {
 		if parsed.Host != "" {
 			return fmt.Errorf("host %s beside a unix socket", parsed.Host)
 		}
 		return nil
 	}
-	u.Host = parsed.Hostname()
-	if parsed.Port() == "" {
-		return nil
+	host, port := parsed.Hostname(), parsed.Port()
+	preset(&host, "localhost")
+	preset(&port, defaultPort)
+	if !validHost(host) {
+		return fmt.Errorf("host %q", host)
 	}
-	port, err := strconv.ParseUint(parsed.Port(), 10, 16)
-	if err != nil || port == 0 {
-		return fmt.Errorf("port %q", parsed.Port())
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || port[0] == '0' {
+		return fmt.Errorf("port %q", port)
 	}
-	u.Port = uint16(port)
+	u.Address = net.JoinHostPort(host, port)
 	return nil
 }
 
-// String is the URI that ParseURI makes u of.
+// validHost: a name, or an address where it has a colon or a zone.
+func validHost(host string) bool {
+	if strings.Trim(host, hostBytes) != "" {
+		return false
+	}
+	_, err := netip.ParseAddr(host)
+	return err == nil || !strings.ContainsAny(host, ":%")
+}
+
+// setQuery takes the parameters; the document wants unknown ones to be diagnosed.
+func (u *URI) setQuery(query string) error {
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return err
+	}
+	for name, given := range values {
+		if len(given) != 1 || given[0] == "" {
+			return fmt.Errorf("parameter %s wants one value", name)
+		}
+		value := given[0]
+		switch {
+		case name == "socket" && u.Network == "unix":
+			err = u.setSocket(value)
+		case name == "tls-certificates" && u.TLS:
+			u.TLSCertificates = value
+		case name == "tls-hostname" && u.TLS:
+			u.TLSHostname = value
+		case name == "tls-verify-peer" && u.TLS && value == "1":
+		default:
+			err = fmt.Errorf("parameter %s=%s is not supported here", name, value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if u.Address == "" {
+		return fmt.Errorf("parameter socket is missing")
+	}
+	return nil
+}
+
+// setSocket turns a path, or an abstract name that begins with NUL, into Go's way of writing both.
+func (u *URI) setSocket(path string) error {
+	switch {
+	case path[0] == 0:
+		u.Address = "@" + path[1:]
+	case path[0] == '@':
+		u.Address = "./" + path
+	default:
+		u.Address = path
+	}
+	if u.Address == "@" || strings.ContainsRune(u.Address, 0) {
+		return fmt.Errorf("socket %q", path)
+	}
+	return nil
+}
+
+// String is a URI that ParseURI makes u of.
 func (u URI) String() string {
-	out := url.URL{Scheme: "nbd", Host: u.authority(), Path: "/" + u.Export}
+	out := url.URL{Scheme: "nbd", Path: "/" + u.Export}
 	if u.TLS {
 		out.Scheme = "nbds"
 	}
 	query := url.Values{}
-	if u.Socket != "" {
+	if u.Network == "unix" {
 		out.Scheme += "+unix"
-		out.Host = ""
-		query.Set("socket", u.Socket)
+		socket := u.Address
+		if strings.HasPrefix(socket, "@") {
+			socket = "\x00" + socket[1:]
+		}
+		query.Set("socket", socket)
+	} else {
+		out.Host = u.authority()
 	}
 	if u.TLSCertificates != "" {
 		query.Set("tls-certificates", u.TLSCertificates)
@@ -159,37 +196,24 @@ func (u URI) String() string {
 	if u.TLSHostname != "" {
 		query.Set("tls-hostname", u.TLSHostname)
 	}
-	out.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20") // libnbd takes + for itself
+	out.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20") // in a URI a plus is a plus
 	return out.String()
 }
 
-// authority is host and port as they stand in a URI.
+// authority is Address as it stands in a URI: without the port that is understood.
 func (u URI) authority() string {
+	host, port, err := net.SplitHostPort(u.Address)
 	switch {
-	case u.Port != 0:
-		return net.JoinHostPort(u.Host, strconv.Itoa(int(u.Port)))
-	case strings.Contains(u.Host, ":"):
-		return "[" + u.Host + "]"
+	case err != nil || port != defaultPort:
+		return u.Address
+	case strings.Contains(host, ":"):
+		return "[" + host + "]"
 	default:
-		return u.Host
+		return host
 	}
 }
 
 // DialOptions are the options that open the export. TLS is left to the caller, who has the certificates.
 func (u URI) DialOptions() DialOptions {
-	o := DialOptions{Network: "tcp", Export: u.Export}
-	switch {
-	case u.Socket == "":
-		host, port := u.Host, u.Port
-		preset(&host, "localhost")
-		preset(&port, DefaultPort)
-		o.Address = net.JoinHostPort(host, strconv.Itoa(int(port)))
-	case u.Socket[0] == 0:
-		o.Network, o.Address = "unix", "@"+u.Socket[1:] // Go's way of writing an abstract socket
-	case u.Socket[0] == '@':
-		o.Network, o.Address = "unix", "./"+u.Socket
-	default:
-		o.Network, o.Address = "unix", u.Socket
-	}
-	return o
+	return DialOptions{Network: u.Network, Address: u.Address, Export: u.Export}
 }
