@@ -44,6 +44,9 @@ func (e *Engine) Accept(ctx context.Context, volumeID string, r Request) (catalo
 	if err := e.acceptable(v, to); err != nil {
 		return catalog.Migration{}, err
 	}
+	if err := catalog.Room(e.o.Store); err != nil {
+		return catalog.Migration{}, err
+	}
 	service, err := e.service(ctx, to)
 	if err != nil {
 		return catalog.Migration{}, err

@@ -56,8 +56,9 @@ var shown = map[catalog.MigrationState]catalog.MigrationStatus{
 
 // moveTo enters a state: the record's history says so, and the volume's migration_status shows it.
 func moveTo(tx catalog.Tx, m *catalog.Migration, next catalog.MigrationState) error {
-	if next != catalog.StatePreparing || m.State == catalog.StateAccepted {
-		m.Failures, m.Reason = 0, ""
+	m.Failures = 0
+	if next != catalog.StateFailed {
+		m.Reason = ""
 	}
 	m.State = next
 	note(m, time.Now(), "%s", said(next))

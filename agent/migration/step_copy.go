@@ -169,13 +169,23 @@ func (r *run) bounce(ctx context.Context, m catalog.Migration, cause error) erro
 	if failures > r.e.o.RetryLimit {
 		return fatal(fmt.Errorf("given up after %d attempts: %w", m.Attempt, cause))
 	}
-	err := r.advance(ctx, touchCopied, m, catalog.StatePreparing, func(_ catalog.Tx, m *catalog.Migration) error {
-		m.Failures, m.VerifiedBytes = failures, max(verified, m.VerifiedBytes)
-		if cause != nil {
-			m.Reason = cause.Error()
-			note(m, m.UpdatedAt, "attempt %d ended: %s", m.Attempt, cause)
-		}
-		return nil
+	err := r.touch(ctx, touchBounce, func() error {
+		return r.e.update(m.ID, func(tx catalog.Tx, now *catalog.Migration) error {
+			if now.State != m.State {
+				return fmt.Errorf("migration %s is %s", m.ID, now.State)
+			}
+			if cause != nil {
+				note(now, time.Now(), "attempt %d ended: %s", m.Attempt, cause)
+			}
+			if err := moveTo(tx, now, catalog.StatePreparing); err != nil {
+				return err
+			}
+			now.Failures, now.VerifiedBytes = failures, max(verified, m.VerifiedBytes)
+			if cause != nil {
+				now.Reason = cause.Error()
+			}
+			return nil
+		})
 	})
 	if err != nil || cause == nil {
 		return err

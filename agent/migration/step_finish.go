@@ -73,8 +73,7 @@ func finishAbort(ctx context.Context, r *run, m catalog.Migration) error {
 	if err := r.removeCheckpoint(ctx, m); err != nil {
 		return err
 	}
-	err := r.advance(ctx, touchFailed, m, catalog.StateFailed, func(tx catalog.Tx, now *catalog.Migration) error {
-		now.Reason = m.Reason
+	err := r.advance(ctx, touchFailed, m, catalog.StateFailed, func(tx catalog.Tx, _ *catalog.Migration) error {
 		if err := catalog.Volumes.Delete(tx, m.TargetID); err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cvold/cvold/agent/catalog"
+	"github.com/cvold/cvold/agent/volume"
 	"github.com/cvold/cvold/internal/durable"
 )
 
@@ -73,10 +74,11 @@ func (r *run) pointOfNoReturn(ctx context.Context, m catalog.Migration) error {
 	if node(m.TargetHost) == r.e.o.Node {
 		defer r.e.target.lock(m.ID)()
 	}
-	err := r.advance(ctx, touchP2, m, catalog.StateCommitting, func(tx catalog.Tx, m *catalog.Migration) error {
-		return r.e.handOver(tx, m)
+	err := r.touch(ctx, touchP2, func() error {
+		return r.e.o.Volumes.Claim(m.VolumeID, func(tx catalog.Tx, v catalog.Volume) error { return r.e.decide(tx, v, m) })
 	})
-	if errors.Is(err, errNotOurs) {
+	switch {
+	case errors.Is(err, errNotOurs), errors.Is(err, volume.ErrInUse), errors.Is(err, volume.ErrNotFound), errors.Is(err, volume.ErrMoved), errors.Is(err, volume.ErrStatus):
 		return fatal(err)
 	}
 	return err
@@ -85,35 +87,35 @@ func (r *run) pointOfNoReturn(ctx context.Context, m catalog.Migration) error {
 // errNotOurs: a condition of P2 does not hold.
 var errNotOurs = errors.New("volume is not as the migration left it")
 
-func (e *Engine) handOver(tx catalog.Tx, m *catalog.Migration) error {
-	v, err := catalog.Volumes.Get(tx, m.VolumeID)
+// decide is the transaction of P2: on the conditions that the migration was not aborted and that nobody else had the
+// volume since it was accepted.
+func (e *Engine) decide(tx catalog.Tx, v catalog.Volume, m catalog.Migration) error {
+	now, err := catalog.Migrations.Get(tx, m.ID)
 	if err != nil {
 		return err
+	}
+	if now.State != m.State || now.Attempt != m.Attempt {
+		return fmt.Errorf("migration %s is %s at attempt %d, not %s at %d any more", m.ID, now.State, now.Attempt, m.State, m.Attempt)
 	}
 	if v.OwnerEpoch != m.Epoch || v.MigrationID != m.ID || v.Identity != m.SourceObject.Identity {
 		return fmt.Errorf("volume %s at epoch %d, held by %q: %w", v.ID, v.OwnerEpoch, v.MigrationID, errNotOurs)
 	}
-	attachments, err := catalog.Attachments.All(tx)
-	if err != nil {
-		return err
-	}
-	for _, a := range attachments {
-		if a.VolumeID == v.ID {
-			return fmt.Errorf("volume %s has the attachment %s: %w", v.ID, a.ID, errNotOurs)
-		}
-	}
-	m.Record = &v
-	if err := catalog.Volumes.Put(tx, m.TargetID, oldSource(v, *m)); err != nil {
+	now.Record, now.UpdatedAt = &v, time.Now().UTC()
+	if err := catalog.Volumes.Put(tx, m.TargetID, oldSource(v, m)); err != nil {
 		return err
 	}
 	if node(m.TargetHost) == e.o.Node {
-		return e.target.commitRecord(tx, m.ID)
+		err = e.target.commitRecord(tx, m.ID)
+	} else {
+		err = volume.Release(tx, v.ID, node(m.TargetHost), m.Epoch+1, now.UpdatedAt)
 	}
-	if err := catalog.Volumes.Delete(tx, v.ID); err != nil {
+	if err != nil {
 		return err
 	}
-	stub := catalog.Stub{VolumeID: v.ID, Node: node(m.TargetHost), Epoch: m.Epoch + 1, At: time.Now().UTC()}
-	return catalog.Stubs.Put(tx, v.ID, stub)
+	if err := moveTo(tx, &now, catalog.StateCommitting); err != nil {
+		return err
+	}
+	return catalog.Migrations.Put(tx, m.ID, now)
 }
 
 // oldSource is what the temporary record becomes by the swap: the volume's old object, to be deleted.

@@ -33,6 +33,7 @@ const (
 	touchCopy          Touch = "device: copy"
 	touchManifest      Touch = "file: manifest"
 	touchCopied        Touch = "catalog: copied"
+	touchBounce        Touch = "catalog: back to preparing"
 	touchPeerReady     Touch = "peer: ready"
 	touchP2            Touch = "catalog: point of no return"
 	touchPeerCommit    Touch = "peer: commit"
@@ -53,8 +54,8 @@ const (
 var steps = map[catalog.MigrationState]step{
 	catalog.StateAccepted:   {catalog.StateAccepted, begin, []Touch{touchDriverMigrate, touchMoved, touchPickUp}},
 	catalog.StatePreparing:  {catalog.StatePreparing, prepare, []Touch{touchSourceOpen, touchAttempt, touchPeerPrepare, touchPrepared}},
-	catalog.StateCopying:    {catalog.StateCopying, copyVolume, []Touch{touchDial, touchCheckpoint, touchCopy, touchManifest, touchCopied}},
-	catalog.StateReadying:   {catalog.StateReadying, ready, []Touch{touchPeerReady, touchP2}},
+	catalog.StateCopying:    {catalog.StateCopying, copyVolume, []Touch{touchDial, touchCheckpoint, touchCopy, touchManifest, touchCopied, touchBounce}},
+	catalog.StateReadying:   {catalog.StateReadying, ready, []Touch{touchPeerReady, touchP2, touchBounce}},
 	catalog.StateCommitting: {catalog.StateCommitting, commit, []Touch{touchPeerCommit, touchCommitted}},
 	catalog.StateDisposing:  {catalog.StateDisposing, dispose, []Touch{touchSourceDelete, touchDisposed}},
 	catalog.StateRenaming:   {catalog.StateRenaming, rename, []Touch{touchPeerUpdate, touchRenamed}},

@@ -37,6 +37,8 @@ type TargetOptions struct {
 	Address, Unix NBDAddress
 	// Version of the agent, for Describe.
 	Version string
+	// AskEvery: see DefaultAskEvery, which 0 means.
+	AskEvery time.Duration
 }
 
 // Target is the target's half: it makes objects for volumes that come here, and becomes their owner. All methods may be
@@ -73,6 +75,9 @@ func (s *session) idle() bool {
 
 // NewTarget makes the target's half. Start it.
 func NewTarget(o TargetOptions) *Target {
+	if o.AskEvery == 0 {
+		o.AskEvery = DefaultAskEvery
+	}
 	ctx, stop := context.WithCancelCause(context.Background())
 	return &Target{o: o, sessions: map[string]*session{}, ctx: ctx, stop: stop}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cvold/cvold/agent/catalog"
+	"github.com/cvold/cvold/agent/volume"
 	"github.com/cvold/cvold/dataplane"
 )
 
@@ -51,10 +52,7 @@ func (t *Target) commitRecord(tx catalog.Tx, id string) error {
 	}
 	record := *g.Record
 	record.UpdatedAt = time.Now().UTC()
-	if err := catalog.Volumes.Put(tx, record.ID, record); err != nil {
-		return err
-	}
-	if err := catalog.Stubs.Delete(tx, record.ID); err != nil {
+	if err := volume.Adopt(tx, record); err != nil {
 		return err
 	}
 	g.State, g.Reason, g.UpdatedAt = catalog.GuestCommitted, "", record.UpdatedAt

@@ -71,6 +71,9 @@ func validPrepare(r PrepareRequest) error {
 
 // admit writes the attempt into the guest's record, making it if it is the first, with the room reserved.
 func (t *Target) admit(ctx context.Context, r PrepareRequest, backend volume.Backend) (g catalog.Guest, err error) {
+	if err := catalog.Room(t.o.Store); err != nil {
+		return g, refuse(ErrNoSpace, "%s", err)
+	}
 	stats, err := backend.Driver.Stats(ctx)
 	if err != nil {
 		return g, fmt.Errorf("capacity of %s: %w", r.Host, err)

@@ -9,8 +9,8 @@ import (
 	"github.com/cvold/cvold/agent/catalog"
 )
 
-// reconcileEvery is how often the target's half asks after migrations that it has had no news of.
-const reconcileEvery = 15 * time.Second
+// DefaultAskEvery is how often the target's half asks after migrations that it has had no news of.
+const DefaultAskEvery = 15 * time.Second
 
 // Start goes on with what the catalog has under way, now and from time to time.
 func (t *Target) Start(context.Context) error {
@@ -18,7 +18,7 @@ func (t *Target) Start(context.Context) error {
 	go func() {
 		defer t.wg.Done()
 		t.Reconcile(t.ctx)
-		tick := time.NewTicker(reconcileEvery)
+		tick := time.NewTicker(t.o.AskEvery)
 		defer tick.Stop()
 		for {
 			select {

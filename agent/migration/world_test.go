@@ -65,6 +65,16 @@ type testNode struct {
 	served  sync.WaitGroup
 }
 
+// addresses counts the loopback addresses that were given out.
+var addresses atomic.Uint32
+
+// loopback is an address of this process and node alone, so that its ports stay free while the node is down: outgoing
+// connections come from 127.0.0.1.
+func loopback() string {
+	n := addresses.Add(1)
+	return fmt.Sprintf("127.%d.%d.%d", 1+os.Getpid()%250, n/250%250, 1+n%250)
+}
+
 func newWorld(t *testing.T, names ...string) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), nodes: map[string]*testNode{}, minimum: transfer.Cached}
@@ -76,7 +86,8 @@ func newWorld(t *testing.T, names ...string) *world {
 		if err := authority.Issue(name, pki.Peer, []string{"127.0.0.1"}); err != nil {
 			t.Fatal(err)
 		}
-		n := &testNode{w: w, name: name, dir: filepath.Join(w.dir, name), peerAddr: "127.0.0.1:0", nbdAddr: "127.0.0.1:0"}
+		ip := loopback()
+		n := &testNode{w: w, name: name, dir: filepath.Join(w.dir, name), peerAddr: ip + ":0", nbdAddr: ip + ":0"}
 		if err := os.MkdirAll(filepath.Join(n.dir, "volumes"), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -170,7 +181,7 @@ func (n *testNode) parts(store catalog.Store, credentials *pki.Credentials) {
 		Touch:  n.touch,
 	}
 	n.target = migration.NewTarget(migration.TargetOptions{
-		Options: o, NBD: n.nbd, Address: migration.NBDAddress{Network: "tcp", Address: n.nbdAddr}, Version: "test",
+		Options: o, NBD: n.nbd, Address: migration.NBDAddress{Network: "tcp", Address: n.nbdAddr}, Version: "test", AskEvery: 20 * time.Millisecond,
 	})
 	var err error
 	n.engine, err = migration.NewEngine(o, n.target)
