@@ -62,35 +62,36 @@ func newCheckpoint(f *os.File, h CheckpointHeader, crc uint32) *Checkpoint {
 
 // note takes the records of the append at c.end into the index and steps past it.
 func (c *Checkpoint) note(records []byte) error {
+	var grown []interval
+	last := int64(0)
 	offset, next := c.end, c.end+int64(padded(len(records)))
-	var grown interval
 	err := c.log.each(records, func(r record) error {
-		switch {
-		case r.run.First < grown.end:
-			return fmt.Errorf("chunk %d after chunk %d: %w", r.run.First, grown.end, ErrCorrupt)
-		case r.kind == kindUnverified:
-			c.verified = c.verified.remove(r.run.First, r.run.End())
-			return nil
-		case r.run.First > grown.end || grown.first == grown.end:
-			c.keep(grown)
-			grown = interval{first: r.run.First, offset: offset, next: next}
+		first, end := r.run.First, r.run.End()
+		if first < last {
+			return fmt.Errorf("chunk %d after chunk %d: %w", first, last, ErrCorrupt)
 		}
-		grown.end = r.run.End()
+		last = end
+		if r.kind == kindUnverified {
+			c.verified = c.verified.remove(first, end)
+			return nil
+		}
+		if i := len(grown) - 1; i >= 0 && grown[i].end == first {
+			grown[i].end = end
+			return nil
+		}
+		grown = append(grown, interval{first: first, end: end, offset: offset, next: next})
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("append %d at %d: %w", c.sequence, c.end, err)
 	}
-	c.keep(grown)
+	for _, v := range grown {
+		v.alone = len(grown) == 1
+		c.verified = c.verified.insert(v)
+	}
 	c.end = next
 	c.sequence++
 	return nil
-}
-
-func (c *Checkpoint) keep(v interval) {
-	if v.end > v.first {
-		c.verified = c.verified.insert(v)
-	}
 }
 
 // Header is what the checkpoint is about.

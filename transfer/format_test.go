@@ -1,12 +1,15 @@
 package transfer
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"reflect"
 	"strings"
 	"testing"
 
+	"github.com/zeebo/blake3"
+	"github.com/zeebo/xxh3"
 	"pgregory.net/rapid"
 )
 
@@ -293,6 +296,30 @@ func TestRootRefuses(t *testing.T) {
 	}
 }
 
+// The root, computed by hand from the table in docs/STORAGE.md.
+func TestRootIsAsDocumented(t *testing.T) {
+	g := Geometry{VolumeSize: 3*4096 + 512, ChunkSize: 4096, Algorithm: XXH3_128}
+	data := make([]byte, g.VolumeSize)
+	data[5000] = 1
+	input := append([]byte("CVOLROOT\x00\x01\x01"), make([]byte, 5)...)
+	input = binary.BigEndian.AppendUint64(input, 3*4096+512)
+	input = binary.BigEndian.AppendUint64(input, 4096)
+	for off := 0; off < len(data); off += 4096 {
+		sum := xxh3.Hash128(data[off:min(off+4096, len(data))]).Bytes()
+		input = append(input, sum[:]...)
+	}
+	d := g.Sum(data[4096:8192])
+	h := NewRootHash(g)
+	for _, r := range []Run{{First: 0, Count: 1, Zero: true}, {First: 1, Count: 1, Digests: []Digest{d}}, {First: 2, Count: 2, Zero: true}} {
+		if err := h.Add(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := h.Sum(); err != nil || got != Root(blake3.Sum256(input)) {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
 // What is under the root changes it: volume size, chunk size, algorithm.
 func TestRootCoversGeometry(t *testing.T) {
 	roots := make(map[Root]Geometry)
@@ -326,7 +353,7 @@ func TestIntervalsProperty(t *testing.T) {
 			end := rapid.Int64Range(first+1, chunks).Draw(t, "end")
 			put := rapid.IntRange(0, 3).Draw(t, "put") > 0
 			if put {
-				v = v.insert(interval{first: first, end: end, offset: offset, next: offset + 1})
+				v = v.insert(interval{first: first, end: end, offset: offset, next: offset + 1, alone: true})
 			} else {
 				v = v.remove(first, end)
 			}

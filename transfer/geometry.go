@@ -41,7 +41,7 @@ func (g Geometry) Validate() error {
 		return fmt.Errorf("%v: %w", g.Algorithm, ErrInvalid)
 	case g.ChunkSize < MinChunkSize || g.ChunkSize > MaxChunkSize || bits.OnesCount64(uint64(g.ChunkSize)) != 1:
 		return fmt.Errorf("chunk size %d: %w", g.ChunkSize, ErrInvalid)
-	case g.VolumeSize < 0 || g.VolumeSize%sizeUnit != 0 || g.VolumeSize/g.ChunkSize >= MaxChunks:
+	case g.VolumeSize < 0 || g.VolumeSize%sizeUnit != 0 || g.VolumeSize > MaxChunks*g.ChunkSize:
 		return fmt.Errorf("volume size %d in chunks of %d: %w", g.VolumeSize, g.ChunkSize, ErrInvalid)
 	}
 	return nil

@@ -11,7 +11,7 @@ type interval struct {
 	first, end int64
 	offset     int64 // of the append with the first record
 	next       int64 // of the append after the last record
-	cut        bool  // the records go on behind end, but count no more there
+	alone      bool  // those appends say nothing of chunks behind end, so the next append may join them
 }
 
 // intervals is what a checkpoint knows, without the digests: sorted, not overlapping. Neighbours that were appended one
@@ -51,7 +51,7 @@ func (v intervals) remove(first, end int64) intervals {
 	var rest []interval
 	for ; j < len(v) && v[j].first < end; j++ {
 		if left := v[j]; left.first < first {
-			left.end, left.cut = first, true
+			left.end, left.alone = first, false
 			rest = append(rest, left)
 		}
 		if right := v[j]; right.end > end {
@@ -71,7 +71,7 @@ func (v intervals) insert(n interval) intervals {
 	i := v.search(n.first)
 	if i > 0 {
 		before := &v[i-1]
-		follows := before.end == n.first && before.next == n.offset && !before.cut
+		follows := before.end == n.first && before.next == n.offset && before.alone && n.alone
 		if follows && n.next-before.offset <= maxIntervalBytes {
 			before.end, before.next = n.end, n.next
 			return v
