@@ -266,7 +266,7 @@ func TestBackendThatHangs(t *testing.T) {
 			t.Error(ours(got))
 		}
 		release = make(chan struct{})
-		go scraped(t, r)
+		go func() { _, _ = r.prometheus.Gather() }()
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()

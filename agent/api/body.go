@@ -97,7 +97,8 @@ func object(name string, f fields) decoder {
 			decode, ok := f[key]
 			switch {
 			case !ok:
-				return badRequest("Invalid input for field/attribute %s. Additional properties are not allowed ('%s' was unexpected)", name, show([]byte(key)))
+				return badRequest("Invalid input for field/attribute %s. Additional properties are not allowed ('%s' was unexpected)",
+					name, show([]byte(key)))
 			case seen[key]:
 				return badRequest("Invalid input for field/attribute %s. '%s' is there twice", name, key)
 			}

@@ -146,7 +146,8 @@ func (x *exchange) logged() {
 		slog.String("request_id", x.requestID),
 	}
 	if x.caller.Forwarded {
-		attrs = append(attrs, slog.String("from_node", x.caller.Node))
+		request := clip(x.in.Header.Get(requestHeader))
+		attrs = append(attrs, slog.String("from_node", x.caller.Node), slog.String("from_request", request))
 	}
 	if x.err != nil {
 		attrs = append(attrs, slog.Any("error", x.err))

@@ -32,6 +32,10 @@ const (
 	// rankHeader tells agents which of several answers about one id is right: the highest. It is the volume's owner
 	// epoch, or for migrations 2 at the source and 1 at the target.
 	rankHeader = "X-Cvold-Rank"
+	// hostHeader is how the client called the agent that forwards, for the links in the answer.
+	hostHeader = "X-Forwarded-Host"
+	// requestHeader is the request's id in both logs.
+	requestHeader = "X-Openstack-Request-Id"
 )
 
 // Headers that go with a forwarded request, and that come back with its answer.
@@ -51,6 +55,8 @@ func (x *exchange) request(ctx context.Context, method, target string, body io.R
 			out.Header[name] = v
 		}
 	}
+	out.Header.Set(hostHeader, x.in.Host)
+	out.Header.Set(requestHeader, x.requestID)
 	return out, nil
 }
 
@@ -170,7 +176,8 @@ func (s *Server) find(x *exchange, h home, id string) (string, error) {
 		}
 	}
 	if node == "" && len(silent) > 0 {
-		return "", fault{http.StatusServiceUnavailable, fmt.Sprintf("%s is not known here, and %s does not answer", id, strings.Join(silent, ", "))}
+		says := fmt.Sprintf("%s is not known here, and %s does not answer", id, strings.Join(silent, ", "))
+		return "", fault{http.StatusServiceUnavailable, says}
 	}
 	return node, nil
 }
@@ -183,7 +190,7 @@ type peerVolumes struct {
 
 // merge adds the volumes of all peers to local, and says which peers are missing. Of two records of one volume that with
 // the higher epoch is right.
-func (x *exchange) merge(local peerVolumes, query url.Values) (all []client.Volume, silent []string) {
+func (x *exchange) merge(local peerVolumes) (all []client.Volume, silent []string) {
 	best := map[string]client.Volume{}
 	epochs := map[string]uint64{}
 	add := func(list peerVolumes) {
@@ -194,7 +201,7 @@ func (x *exchange) merge(local peerVolumes, query url.Values) (all []client.Volu
 		}
 	}
 	add(local)
-	for _, a := range x.ask("/v3/volumes/detail?" + query.Encode()) {
+	for _, a := range x.ask("/v3/volumes/detail") {
 		var list peerVolumes
 		if a.err != nil || a.code != http.StatusOK || json.Unmarshal(a.body, &list) != nil {
 			silent = append(silent, a.node)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -36,8 +37,12 @@ func TestAnyAgentAnswersForAll(t *testing.T) {
 		a, b, vol := pair(t, moved)
 		var answer client.VolumeAnswer
 		a.want(200, "GET /v3/p/volumes/"+vol.ID, "", &answer)
-		if answer.Volume.ID != vol.ID || answer.Volume.Owner != "node2" || !strings.Contains(answer.Volume.Links[0].Href, "/v3/p/volumes/") {
+		if answer.Volume.ID != vol.ID || answer.Volume.Owner != "node2" || answer.Volume.Links[0].Href != "http://example.com/v3/p/volumes/"+vol.ID {
 			t.Errorf("%+v", answer.Volume)
+		}
+		id := strings.TrimSpace(strings.SplitAfter(a.log.String(), "request_id=")[1])
+		if !strings.Contains(b.log.String(), "from_request="+id) {
+			t.Errorf("request %s is not found in the owner's log %s", id, b.log)
 		}
 		if w := a.ask(nobody, "GET /v3/volumes/"+vol.ID, ""); w.Code != 200 || strings.Contains(w.Body.String(), "node2") {
 			t.Errorf("others get %d %s", w.Code, w.Body)
@@ -154,6 +159,12 @@ func TestListsMergePeers(t *testing.T) {
 		}
 		if strings.Contains(w.Body.String(), "cvold:epochs") {
 			t.Error("clients are told of epochs")
+		}
+		loser := map[string]string{"from node1": "from node2", "from node2": "from node1"}[want]
+		var stale client.VolumesAnswer
+		a.want(200, "GET /v3/volumes/detail?name="+url.QueryEscape(loser), "", &stale)
+		if len(stale.Volumes) != 0 {
+			t.Errorf("a filter brings the stale record: %+v", stale.Volumes)
 		}
 		var page client.VolumesAnswer
 		a.want(200, "GET /v3/volumes/detail?limit=1&all_tenants=1", "", &page)

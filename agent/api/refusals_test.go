@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,99 +15,122 @@ import (
 	"github.com/cvold/cvold/dataplane"
 )
 
+// refused is a request and how it is refused. VOL is a volume, ATT one that is attached, AID one of a migration, MIG a
+// migration, and NONE an id that is none of all.
+type refused struct {
+	name, line, body string
+	prepare          func(*rig)
+	code             int
+	kind, says       string
+}
+
+const migrate = `{"os-migrate_volume": {"host": "node1@slow#slow"}}`
+
+var long = strings.Repeat("x", 256)
+
+// accept prepares an engine that refuses to accept with err; fail a manager that fails with it.
+func accept(err error) func(*rig) {
+	return func(r *rig) { r.migrations.accept = func(string, migration.Request) error { return err } }
+}
+
+func fail(err error) func(*rig) { return func(r *rig) { r.volumes.fail = err } }
+
+var refusedPaths = []refused{
+	{"no such path", "GET /v2/volumes", "", nil, 404, "itemNotFound", "/v2/volumes"},
+	{"nova's path", "GET /v3/servers/detail", "", nil, 404, "itemNotFound", ""},
+	{"wrong method", "PUT /v3/volumes", "", nil, 405, "badMethod", "GET, HEAD, POST"},
+	{"wrong method of a project", "PATCH /v3/p/volumes", "", nil, 405, "badMethod", "GET, HEAD, POST"},
+}
+
+var refusedMigrate = []refused{
+	{"migrate: not JSON", "POST /v3/volumes/VOL/action", `{`, nil, 400, "badRequest", "Malformed"},
+	{"migrate: two values", "POST /v3/volumes/VOL/action", migrate + migrate, nil, 400, "badRequest", "Malformed"},
+	{"migrate: a list", "POST /v3/volumes/VOL/action", `[]`, nil, 400, "badRequest", "object"},
+	{"migrate: empty", "POST /v3/volumes/VOL/action", `{}`, nil, 400, "badRequest", "os-migrate_volume"},
+	{"migrate: no body", "POST /v3/volumes/VOL/action", "", nil, 400, "badRequest", "Malformed"},
+	{"migrate: another action", "POST /v3/volumes/VOL/action", `{"os-extend": {"new_size": 2}}`, nil, 400, "badRequest", "os-extend. A volume has os-migrate_volume"},
+	{"migrate: two actions", "POST /v3/volumes/VOL/action", `{"os-migrate_volume": {"host": "h"}, "os-reset_status": {}}`, nil, 400, "badRequest", "'os-reset_status' was unexpected"},
+	{"migrate: twice", "POST /v3/volumes/VOL/action", `{"os-migrate_volume": {"host": "h"}, "os-migrate_volume": {"host": "i"}}`, nil, 400, "badRequest", "there twice"},
+	{"migrate: no host", "POST /v3/volumes/VOL/action", `{"os-migrate_volume": {}}`, nil, 400, "badRequest", "'host' is a required"},
+	{"migrate: null host", "POST /v3/volumes/VOL/action", `{"os-migrate_volume": {"host": null}}`, nil, 400, "badRequest", "'host' is a required"},
+	{"migrate: long host", "POST /v3/volumes/VOL/action", `{"os-migrate_volume": {"host": "` + long + `"}}`, nil, 400, "badRequest", "255"},
+	{"migrate: extra key", "POST /v3/volumes/VOL/action", `{"os-migrate_volume": {"host": "h", "speed": 1}}`, nil, 400, "badRequest", "'speed' was unexpected"},
+	{"migrate: key in other letters", "POST /v3/volumes/VOL/action", `{"os-migrate_volume": {"Host": "h"}}`, nil, 400, "badRequest", "'Host' was unexpected"},
+	{"migrate: flag no boolean", "POST /v3/volumes/VOL/action", `{"os-migrate_volume": {"host": "h", "lock_volume": "maybe"}}`, nil, 400, "badRequest", "lock_volume"},
+	{"migrate: null flag", "POST /v3/volumes/VOL/action", `{"os-migrate_volume": {"host": "h", "force_host_copy": null}}`, nil, 400, "badRequest", "force_host_copy"},
+	{"migrate: cluster", "POST /v3/volumes/VOL/action", `{"os-migrate_volume": {"host": "h", "cluster": "c"}}`, nil, 400, "badRequest", "cluster"},
+	{"migrate: no such volume", "POST /v3/volumes/NONE/action", migrate, nil, 404, "itemNotFound", "Volume NONE could not be found."},
+	{"migrate: no such service", "POST /v3/volumes/VOL/action", migrate, accept(fmt.Errorf("Invalid host: No available service named 'x': %w", migration.ErrInvalid)), 400, "badRequest", "No available service named"},
+	{"migrate: the same under way", "POST /v3/volumes/VOL/action", migrate, accept(fmt.Errorf("migration M: %w", migration.ErrConflict)), 409, "conflictingRequest", "migration M"},
+	{"migrate: in use", "POST /v3/volumes/VOL/action", migrate, accept(fmt.Errorf("volume: %w", volume.ErrInUse)), 400, "badRequest", "in use"},
+	{"migrate: agent stops", "POST /v3/volumes/VOL/action", migrate, accept(volume.ErrClosed), 503, "serviceUnavailable", "stopping"},
+	{"migrate: something else", "POST /v3/volumes/VOL/action", migrate, accept(fmt.Errorf("disk on fire")), 500, "computeFault", "request id req-"},
+}
+
+var refusedCreate = []refused{
+	{"create: extra key", "POST /v3/volumes", `{"volume": {"size": 1, "colour": "red"}}`, nil, 400, "badRequest", "Additional properties are not allowed ('colour' was unexpected)"},
+	{"create: no size", "POST /v3/volumes", `{"volume": {}}`, nil, 400, "badRequest", "size"},
+	{"create: size 0", "POST /v3/volumes", `{"volume": {"size": 0}}`, nil, 400, "badRequest", "size"},
+	{"create: size below 0", "POST /v3/volumes", `{"volume": {"size": -1}}`, nil, 400, "badRequest", "size"},
+	{"create: bytes below 0", "POST /v3/volumes", `{"volume": {"cvold:size_bytes": -1}}`, nil, 400, "badRequest", "cvold:size_bytes"},
+	{"create: size too large", "POST /v3/volumes", `{"volume": {"size": 9000000000}}`, nil, 400, "badRequest", "9000000000 GiB"},
+	{"create: size a fraction", "POST /v3/volumes", `{"volume": {"size": 1.5}}`, nil, 400, "badRequest", "size"},
+	{"create: two sizes", "POST /v3/volumes", `{"volume": {"size": 2, "cvold:size_bytes": 512}}`, nil, 400, "badRequest", "another size"},
+	{"create: long name", "POST /v3/volumes", `{"volume": {"size": 1, "name": "` + long + `"}}`, nil, 400, "badRequest", "255"},
+	{"create: metadata no strings", "POST /v3/volumes", `{"volume": {"size": 1, "metadata": {"a": 1}}}`, nil, 400, "badRequest", "metadata"},
+	{"create: metadata null", "POST /v3/volumes", `{"volume": {"size": 1, "metadata": {"a": null}}}`, nil, 400, "badRequest", "metadata"},
+	{"create: from a snapshot", "POST /v3/volumes", `{"volume": {"size": 1, "snapshot_id": "s"}}`, nil, 400, "badRequest", "snapshot_id"},
+	{"create: zone", "POST /v3/volumes", `{"volume": {"size": 1, "availability_zone": "mars"}}`, nil, 400, "badRequest", "Availability zone 'mars' is invalid."},
+	{"create: no back end", "POST /v3/volumes", `{"volume": {"size": 1}}`, fail(fmt.Errorf("x: %w", volume.ErrNoBackend)), 400, "badRequest", "no such back end"},
+	{"create: full", "POST /v3/volumes", `{"volume": {"size": 1}}`, fail(fmt.Errorf("x: %w", dataplane.ErrNoSpace)), 413, "overLimit", "no space"},
+	{"create: too long", "POST /v3/volumes", `{"volume": {"size": 1, "name": "` + strings.Repeat("y", maxBody) + `"}}`, nil, 413, "overLimit", "longer than 1048576"},
+}
+
+var refusedVolumes = []refused{
+	{"list: unknown filter", "GET /v3/volumes/detail?colour=red", "", nil, 400, "badRequest", "Invalid filters colour"},
+	{"list: limit", "GET /v3/volumes?limit=0", "", nil, 400, "badRequest", "limit"},
+	{"list: marker", "GET /v3/volumes?marker=nope", "", nil, 400, "badRequest", "marker"},
+	{"show: no such volume", "GET /v3/volumes/NONE", "", nil, 404, "itemNotFound", "Volume NONE could not be found."},
+	{"show: by name", "GET /v3/volumes/vol", "", nil, 404, "itemNotFound", "Volume vol could not be found."},
+	{"delete: no such volume", "DELETE /v3/volumes/NONE", "", nil, 404, "itemNotFound", "could not be found"},
+	{"delete: attached", "DELETE /v3/volumes/ATT", "", nil, 400, "badRequest", "attached"},
+	{"delete: of a migration", "DELETE /v3/volumes/AID", "", nil, 400, "badRequest", "aid of migration m"},
+	{"delete: wrong status", "DELETE /v3/volumes/VOL", "", fail(fmt.Errorf("x: %w", volume.ErrStatus)), 400, "badRequest", "status"},
+	{"delete: a body", "DELETE /v3/volumes/VOL", `{"cascade": true}`, nil, 400, "badRequest", "cascade"},
+}
+
+var refusedAttachments = []refused{
+	{"attach: no volume", "POST /v1/attachments", `{}`, nil, 400, "badRequest", "'volume' is a required"},
+	{"attach: no such volume", "POST /v1/attachments", `{"volume": "NONE"}`, nil, 404, "itemNotFound", "could not be found"},
+	{"attach: of a migration", "POST /v1/attachments", `{"volume": "AID"}`, nil, 400, "badRequest", "aid of migration m"},
+	{"attach: in use", "POST /v1/attachments", `{"volume": "VOL"}`, fail(fmt.Errorf("x: %w", volume.ErrInUse)), 409, "conflictingRequest", "in use"},
+	{"attach: no server", "POST /v1/attachments", `{"volume": "VOL"}`, fail(fmt.Errorf("x: %w", volume.ErrNoServer)), 503, "serviceUnavailable", "NBD"},
+	{"attachments: filter", "GET /v1/attachments?colour=red", "", nil, 400, "badRequest", "colour"},
+	{"attachments: no such volume", "GET /v1/attachments?volume=NONE", "", nil, 404, "itemNotFound", "NONE"},
+	{"detach: no such", "DELETE /v1/attachments/NONE", "", nil, 404, "itemNotFound", "Attachment NONE"},
+	{"attachment: no such", "GET /v1/attachments/NONE", "", nil, 404, "itemNotFound", "Attachment NONE"},
+}
+
+var refusedMigrations = []refused{
+	{"migration: no such", "GET /v1/migrations/NONE", "", nil, 404, "itemNotFound", "NONE"},
+	{"migration: wait for none", "GET /v1/migrations/NONE/wait", "", nil, 404, "itemNotFound", "NONE"},
+	{"migration: wait how long", "GET /v1/migrations/MIG/wait?timeout=soon", "", nil, 400, "badRequest", "timeout soon"},
+	{"migration: events of none", "GET /v1/migrations/NONE/events", "", nil, 404, "itemNotFound", "NONE"},
+	{"migrations: filter", "GET /v1/migrations?colour=red", "", nil, 400, "badRequest", "colour"},
+	{"migrations: active", "GET /v1/migrations?active=perhaps", "", nil, 400, "badRequest", "active"},
+	{"abort: locked", "POST /v1/migrations/MIG/abort", "", func(r *rig) { r.migrations.end = migration.ErrLocked }, 409, "conflictingRequest", "locked"},
+	{"abort: too late", "POST /v1/migrations/MIG/abort", "", func(r *rig) { r.migrations.end = migration.ErrTooLate }, 409, "conflictingRequest", "any more"},
+	{"abort: a body", "POST /v1/migrations/MIG/abort", `{"why": 1}`, nil, 400, "badRequest", "why"},
+	{"resolve: no owner", "POST /v1/migrations/MIG/resolve", `{}`, nil, 400, "badRequest", "owner"},
+	{"resolve: refused", "POST /v1/migrations/MIG/resolve", `{"owner": "node2"}`, func(r *rig) { r.migrations.end = migration.ErrInvalid }, 400, "badRequest", "invalid"},
+	{"manifest: none", "GET /v1/manifests/NONE", "", nil, 404, "itemNotFound", "NONE"},
+}
+
 // TestRefusals makes every refusal happen: its code, its kind, its sentence, and records that stay as they were.
 func TestRefusals(t *testing.T) {
-	const migrate = `{"os-migrate_volume": {"host": "node1@slow#slow"}}`
-	long := strings.Repeat("x", 256)
-	accept := func(err error) func(*rig) {
-		return func(r *rig) { r.migrations.accept = func(string, migration.Request) error { return err } }
-	}
-	fail := func(err error) func(*rig) { return func(r *rig) { r.volumes.fail = err } }
-	for _, c := range []struct {
-		name, line, body string
-		prepare          func(*rig)
-		code             int
-		kind, says       string
-	}{
-		{"no such path", "GET /v2/volumes", "", nil, 404, "itemNotFound", "/v2/volumes"},
-		{"nova's path", "GET /v3/servers/detail", "", nil, 404, "itemNotFound", ""},
-		{"wrong method", "PUT /v3/volumes", "", nil, 405, "badMethod", "GET, HEAD, POST"},
-		{"wrong method of a project", "PATCH /v3/p/volumes", "", nil, 405, "badMethod", "GET, HEAD, POST"},
-
-		{"migrate: not JSON", "POST /v3/volumes/VOL/action", `{`, nil, 400, "badRequest", "Malformed"},
-		{"migrate: two values", "POST /v3/volumes/VOL/action", migrate + migrate, nil, 400, "badRequest", "Malformed"},
-		{"migrate: a list", "POST /v3/volumes/VOL/action", `[]`, nil, 400, "badRequest", "object"},
-		{"migrate: empty", "POST /v3/volumes/VOL/action", `{}`, nil, 400, "badRequest", "os-migrate_volume"},
-		{"migrate: no body", "POST /v3/volumes/VOL/action", "", nil, 400, "badRequest", "Malformed"},
-		{"migrate: another action", "POST /v3/volumes/VOL/action", `{"os-extend": {"new_size": 2}}`, nil, 400, "badRequest", "os-extend. A volume has os-migrate_volume"},
-		{"migrate: two actions", "POST /v3/volumes/VOL/action", `{"os-migrate_volume": {"host": "h"}, "os-reset_status": {}}`, nil, 400, "badRequest", "'os-reset_status' was unexpected"},
-		{"migrate: twice", "POST /v3/volumes/VOL/action", `{"os-migrate_volume": {"host": "h"}, "os-migrate_volume": {"host": "i"}}`, nil, 400, "badRequest", "there twice"},
-		{"migrate: no host", "POST /v3/volumes/VOL/action", `{"os-migrate_volume": {}}`, nil, 400, "badRequest", "'host' is a required"},
-		{"migrate: null host", "POST /v3/volumes/VOL/action", `{"os-migrate_volume": {"host": null}}`, nil, 400, "badRequest", "'host' is a required"},
-		{"migrate: long host", "POST /v3/volumes/VOL/action", `{"os-migrate_volume": {"host": "` + long + `"}}`, nil, 400, "badRequest", "255"},
-		{"migrate: extra key", "POST /v3/volumes/VOL/action", `{"os-migrate_volume": {"host": "h", "speed": 1}}`, nil, 400, "badRequest", "'speed' was unexpected"},
-		{"migrate: key in other letters", "POST /v3/volumes/VOL/action", `{"os-migrate_volume": {"Host": "h"}}`, nil, 400, "badRequest", "'Host' was unexpected"},
-		{"migrate: flag no boolean", "POST /v3/volumes/VOL/action", `{"os-migrate_volume": {"host": "h", "lock_volume": "maybe"}}`, nil, 400, "badRequest", "lock_volume"},
-		{"migrate: null flag", "POST /v3/volumes/VOL/action", `{"os-migrate_volume": {"host": "h", "force_host_copy": null}}`, nil, 400, "badRequest", "force_host_copy"},
-		{"migrate: cluster", "POST /v3/volumes/VOL/action", `{"os-migrate_volume": {"host": "h", "cluster": "c"}}`, nil, 400, "badRequest", "cluster"},
-		{"migrate: no such volume", "POST /v3/volumes/NONE/action", migrate, nil, 404, "itemNotFound", "Volume NONE could not be found."},
-		{"migrate: no such service", "POST /v3/volumes/VOL/action", migrate, accept(fmt.Errorf("Invalid host: No available service named 'x': %w", migration.ErrInvalid)), 400, "badRequest", "No available service named"},
-		{"migrate: the same under way", "POST /v3/volumes/VOL/action", migrate, accept(fmt.Errorf("migration M: %w", migration.ErrConflict)), 409, "conflictingRequest", "migration M"},
-		{"migrate: in use", "POST /v3/volumes/VOL/action", migrate, accept(fmt.Errorf("volume: %w", volume.ErrInUse)), 400, "badRequest", "in use"},
-		{"migrate: agent stops", "POST /v3/volumes/VOL/action", migrate, accept(volume.ErrClosed), 503, "serviceUnavailable", "stopping"},
-		{"migrate: something else", "POST /v3/volumes/VOL/action", migrate, accept(fmt.Errorf("disk on fire")), 500, "computeFault", "request id req-"},
-
-		{"create: extra key", "POST /v3/volumes", `{"volume": {"size": 1, "colour": "red"}}`, nil, 400, "badRequest", "Additional properties are not allowed ('colour' was unexpected)"},
-		{"create: no size", "POST /v3/volumes", `{"volume": {}}`, nil, 400, "badRequest", "size"},
-		{"create: size 0", "POST /v3/volumes", `{"volume": {"size": 0}}`, nil, 400, "badRequest", "size"},
-		{"create: size below 0", "POST /v3/volumes", `{"volume": {"size": -1}}`, nil, 400, "badRequest", "size"},
-		{"create: bytes below 0", "POST /v3/volumes", `{"volume": {"cvold:size_bytes": -1}}`, nil, 400, "badRequest", "cvold:size_bytes"},
-		{"create: size too large", "POST /v3/volumes", `{"volume": {"size": 9000000000}}`, nil, 400, "badRequest", "9000000000 GiB"},
-		{"create: size a fraction", "POST /v3/volumes", `{"volume": {"size": 1.5}}`, nil, 400, "badRequest", "size"},
-		{"create: two sizes", "POST /v3/volumes", `{"volume": {"size": 2, "cvold:size_bytes": 512}}`, nil, 400, "badRequest", "another size"},
-		{"create: long name", "POST /v3/volumes", `{"volume": {"size": 1, "name": "` + long + `"}}`, nil, 400, "badRequest", "255"},
-		{"create: metadata no strings", "POST /v3/volumes", `{"volume": {"size": 1, "metadata": {"a": 1}}}`, nil, 400, "badRequest", "metadata"},
-		{"create: metadata null", "POST /v3/volumes", `{"volume": {"size": 1, "metadata": {"a": null}}}`, nil, 400, "badRequest", "metadata"},
-		{"create: from a snapshot", "POST /v3/volumes", `{"volume": {"size": 1, "snapshot_id": "s"}}`, nil, 400, "badRequest", "snapshot_id"},
-		{"create: zone", "POST /v3/volumes", `{"volume": {"size": 1, "availability_zone": "mars"}}`, nil, 400, "badRequest", "Availability zone 'mars' is invalid."},
-		{"create: no back end", "POST /v3/volumes", `{"volume": {"size": 1}}`, fail(fmt.Errorf("x: %w", volume.ErrNoBackend)), 400, "badRequest", "no such back end"},
-		{"create: full", "POST /v3/volumes", `{"volume": {"size": 1}}`, fail(fmt.Errorf("x: %w", dataplane.ErrNoSpace)), 413, "overLimit", "no space"},
-		{"create: too long", "POST /v3/volumes", `{"volume": {"size": 1, "name": "` + strings.Repeat("y", maxBody) + `"}}`, nil, 413, "overLimit", "longer than 1048576"},
-
-		{"list: unknown filter", "GET /v3/volumes/detail?colour=red", "", nil, 400, "badRequest", "Invalid filters colour"},
-		{"list: limit", "GET /v3/volumes?limit=0", "", nil, 400, "badRequest", "limit"},
-		{"list: marker", "GET /v3/volumes?marker=nope", "", nil, 400, "badRequest", "marker"},
-		{"show: no such volume", "GET /v3/volumes/NONE", "", nil, 404, "itemNotFound", "Volume NONE could not be found."},
-		{"show: by name", "GET /v3/volumes/vol", "", nil, 404, "itemNotFound", "Volume vol could not be found."},
-		{"delete: no such volume", "DELETE /v3/volumes/NONE", "", nil, 404, "itemNotFound", "could not be found"},
-		{"delete: attached", "DELETE /v3/volumes/ATT", "", nil, 400, "badRequest", "attached"},
-		{"delete: of a migration", "DELETE /v3/volumes/AID", "", nil, 400, "badRequest", "aid of migration m"},
-		{"delete: wrong status", "DELETE /v3/volumes/VOL", "", fail(fmt.Errorf("x: %w", volume.ErrStatus)), 400, "badRequest", "status"},
-		{"delete: a body", "DELETE /v3/volumes/VOL", `{"cascade": true}`, nil, 400, "badRequest", "cascade"},
-
-		{"attach: no volume", "POST /v1/attachments", `{}`, nil, 400, "badRequest", "'volume' is a required"},
-		{"attach: no such volume", "POST /v1/attachments", `{"volume": "NONE"}`, nil, 404, "itemNotFound", "could not be found"},
-		{"attach: of a migration", "POST /v1/attachments", `{"volume": "AID"}`, nil, 400, "badRequest", "aid of migration m"},
-		{"attach: in use", "POST /v1/attachments", `{"volume": "VOL"}`, fail(fmt.Errorf("x: %w", volume.ErrInUse)), 409, "conflictingRequest", "in use"},
-		{"attach: no server", "POST /v1/attachments", `{"volume": "VOL"}`, fail(fmt.Errorf("x: %w", volume.ErrNoServer)), 503, "serviceUnavailable", "NBD"},
-		{"attachments: filter", "GET /v1/attachments?colour=red", "", nil, 400, "badRequest", "colour"},
-		{"attachments: no such volume", "GET /v1/attachments?volume=NONE", "", nil, 404, "itemNotFound", "NONE"},
-		{"detach: no such", "DELETE /v1/attachments/NONE", "", nil, 404, "itemNotFound", "Attachment NONE"},
-		{"attachment: no such", "GET /v1/attachments/NONE", "", nil, 404, "itemNotFound", "Attachment NONE"},
-
-		{"migration: no such", "GET /v1/migrations/NONE", "", nil, 404, "itemNotFound", "NONE"},
-		{"migration: wait for none", "GET /v1/migrations/NONE/wait", "", nil, 404, "itemNotFound", "NONE"},
-		{"migration: wait how long", "GET /v1/migrations/MIG/wait?timeout=soon", "", nil, 400, "badRequest", "timeout soon"},
-		{"migration: events of none", "GET /v1/migrations/NONE/events", "", nil, 404, "itemNotFound", "NONE"},
-		{"migrations: filter", "GET /v1/migrations?colour=red", "", nil, 400, "badRequest", "colour"},
-		{"migrations: active", "GET /v1/migrations?active=perhaps", "", nil, 400, "badRequest", "active"},
-		{"abort: locked", "POST /v1/migrations/MIG/abort", "", func(r *rig) { r.migrations.end = migration.ErrLocked }, 409, "conflictingRequest", "locked"},
-		{"abort: too late", "POST /v1/migrations/MIG/abort", "", func(r *rig) { r.migrations.end = migration.ErrTooLate }, 409, "conflictingRequest", "any more"},
-		{"abort: a body", "POST /v1/migrations/MIG/abort", `{"why": 1}`, nil, 400, "badRequest", "why"},
-		{"resolve: no owner", "POST /v1/migrations/MIG/resolve", `{}`, nil, 400, "badRequest", "owner"},
-		{"resolve: refused", "POST /v1/migrations/MIG/resolve", `{"owner": "node2"}`, func(r *rig) { r.migrations.end = migration.ErrInvalid }, 400, "badRequest", "invalid"},
-		{"manifest: none", "GET /v1/manifests/NONE", "", nil, 404, "itemNotFound", "NONE"},
-	} {
+	for _, c := range slices.Concat(
+		refusedPaths, refusedMigrate, refusedCreate, refusedVolumes, refusedAttachments, refusedMigrations,
+	) {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t)
 			vol, att := newVolume(nil), newVolume(func(v *catalog.Volume) { v.Status = catalog.StatusInUse })

@@ -27,6 +27,8 @@ const (
 	// cannot take the place of the admins.
 	maxAdminRequests = 256
 	maxOtherRequests = 32
+	// cutTime is how long Close waits for requests that it has cut off.
+	cutTime = 2 * time.Second
 )
 
 // Volumes is what the API needs of the volume manager; *volume.Manager is one.
@@ -157,7 +159,7 @@ func (s *Server) Serve(l net.Listener) error {
 }
 
 // Close refuses new requests, ends long polls, and waits for the requests in flight, those that came through Handler among
-// them. When ctx ends before they have, it cancels them and returns the error of ctx. A second Close waits too.
+// them. When ctx ends before they have, it cancels them, waits a moment more, and returns the error of ctx. A second Close waits too.
 func (s *Server) Close(ctx context.Context) error {
 	s.mu.Lock()
 	if !s.closed {
@@ -175,10 +177,17 @@ func (s *Server) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
-	if err != nil {
-		return fmt.Errorf("close the API: %w", errors.Join(err, s.http.Close()))
+	if err == nil {
+		return nil
 	}
-	return nil
+	s.endHard()
+	err = errors.Join(err, s.http.Close())
+	select {
+	case <-s.idle:
+	case <-time.After(cutTime):
+		err = errors.Join(err, errors.New("requests in flight do not end"))
+	}
+	return fmt.Errorf("close the API: %w", err)
 }
 
 // begin counts a request; false once the server closes.
@@ -204,7 +213,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := s.newExchange(w, r)
 	defer x.logged()
 	defer x.recovered()
-	x.w.Header().Set("X-Openstack-Request-Id", x.requestID)
+	x.w.Header().Set(requestHeader, x.requestID)
 	if !s.begin() {
 		x.fail(fault{http.StatusServiceUnavailable, "the agent is stopping"})
 		return

@@ -103,11 +103,12 @@ func TestSlowClients(t *testing.T) {
 			client := p.dial(root)
 			defer client.Close()
 			_, _ = io.WriteString(client, "GET /v3/volumes/detail HTTP/1.1\r\nHost: h\r\n\r\n")
-			time.Sleep(writeTimeout - time.Second)
+			<-time.After(writeTimeout - time.Second)
 			if s.running() != 1 {
 				t.Error("gave up too early")
 			}
-			time.Sleep(2 * time.Second)
+			<-time.After(2 * time.Second)
+			synctest.Wait()
 			if s.running() != 0 {
 				t.Error("still waits for the client to read")
 			}

@@ -69,8 +69,13 @@ func (x *exchange) versions(code int) error {
 	}}})
 }
 
-// base is how the client calls this agent, as far as can be known.
-func (x *exchange) base() string { return "http://" + x.r.Host }
+// base is how the client calls the agent that it asked, as far as can be known.
+func (x *exchange) base() string {
+	if host := x.r.Header.Get(hostHeader); host != "" && x.caller.Forwarded {
+		return "http://" + host
+	}
+	return "http://" + x.r.Host
+}
 
 // versionChoices answers GET /: 300, as Cinder does.
 func (s *Server) versionChoices(x *exchange) error { return x.versions(http.StatusMultipleChoices) }

@@ -54,10 +54,13 @@ func readListQuery(q url.Values, admin bool) (l listQuery, err error) {
 	return l, nil
 }
 
-// matches is asked of this agent's records.
-func (l listQuery) matches(v catalog.Volume) bool {
-	return (l.name == "" || l.name == v.DisplayName) && (l.status == "" || l.status == string(v.Status)) &&
-		(l.migrationStatus == "" || l.migrationStatus == string(v.MigrationStatus))
+// choose keeps what the query asks for. It is asked of merged lists: a stale record of a volume must not come in because
+// the right one does not match.
+func (l listQuery) choose(all []client.Volume) []client.Volume {
+	return slices.DeleteFunc(all, func(v client.Volume) bool {
+		return l.name != "" && l.name != v.DisplayName() || l.status != "" && l.status != v.Status ||
+			l.migrationStatus != "" && l.migrationStatus != v.Migration()
+	})
 }
 
 // page sorts as Cinder does, the newest first, and cuts out what was asked for.
@@ -78,8 +81,8 @@ func (l listQuery) page(all []client.Volume) ([]client.Volume, error) {
 	return all, nil
 }
 
-// localVolumes are the volumes of this agent that the query chooses and the caller may see.
-func (s *Server) localVolumes(x *exchange, l listQuery) (list peerVolumes, err error) {
+// localVolumes are the volumes of this agent that the caller may see.
+func (s *Server) localVolumes(x *exchange) (list peerVolumes, err error) {
 	records, err := s.o.Volumes.List(volume.Filter{Temporary: true})
 	if err != nil {
 		return list, err
@@ -90,7 +93,7 @@ func (s *Server) localVolumes(x *exchange, l listQuery) (list peerVolumes, err e
 	}
 	list = peerVolumes{Volumes: []client.Volume{}, Epochs: map[string]uint64{}}
 	for _, v := range records {
-		if !l.matches(v) || hidden(v) && !x.caller.Admin {
+		if hidden(v) && !x.caller.Admin {
 			continue
 		}
 		list.Volumes = append(list.Volumes, x.view(v, n))
@@ -101,31 +104,29 @@ func (s *Server) localVolumes(x *exchange, l listQuery) (list peerVolumes, err e
 
 // allVolumes are those of all agents. A missing agent is told in the header.
 func (s *Server) allVolumes(x *exchange, l listQuery) ([]client.Volume, error) {
-	local, err := s.localVolumes(x, l)
+	local, err := s.localVolumes(x)
 	if err != nil {
 		return nil, err
 	}
-	query := x.r.URL.Query()
-	query.Del("limit")
-	query.Del("marker")
-	all, silent := x.merge(local, query)
+	all, silent := x.merge(local)
 	if len(silent) > 0 {
 		x.w.Header().Set(partialHeader, strings.Join(silent, ","))
 	}
 	for i := range all {
 		all[i].Links = x.links(all[i].ID)
 	}
-	return l.page(all)
+	return l.page(l.choose(all))
 }
 
-// listVolumesDetail answers GET /v3/volumes/detail. A peer gets this agent's own volumes with their epochs.
+// listVolumesDetail answers GET /v3/volumes/detail. A peer gets all of this agent's own volumes, with their
+// epochs.
 func (s *Server) listVolumesDetail(x *exchange) error {
 	l, err := readListQuery(x.r.URL.Query(), x.caller.Admin)
 	if err != nil {
 		return err
 	}
 	if x.caller.Forwarded {
-		list, err := s.localVolumes(x, l)
+		list, err := s.localVolumes(x)
 		if err != nil {
 			return err
 		}
