@@ -241,8 +241,9 @@ func TestBackendThatHangs(t *testing.T) {
 			backend("slow", func(context.Context) (dataplane.Stats, error) {
 				mu.Lock()
 				asked++
+				answer := release
 				mu.Unlock()
-				<-release // deaf to ctx, as a call into a dead file system is
+				<-answer // deaf to ctx, as a call into a dead file system is
 				return dataplane.Stats{Total: 3, Free: 4}, nil
 			}),
 		}}
@@ -257,15 +258,19 @@ func TestBackendThatHangs(t *testing.T) {
 				t.Error(ours(got))
 			}
 		}
+		mu.Lock()
 		if asked != 1 {
 			t.Errorf("asked %d times while it hangs", asked)
 		}
+		mu.Unlock()
 		close(release)
 		synctest.Wait()
 		if got := scraped(t, r); !strings.Contains(got, `cvold_backend_size_bytes{backend="slow",driver="file"} 3`) {
 			t.Error(ours(got))
 		}
+		mu.Lock()
 		release = make(chan struct{})
+		mu.Unlock()
 		go func() { _, _ = r.prometheus.Gather() }()
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
