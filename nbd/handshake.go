@@ -81,8 +81,6 @@ func (h *handshake) startTLS(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return err
-	case kind == repErrPolicy:
-		return optionError(optStartTLS, kind, data)
 	case kind&repError != 0:
 		return fmt.Errorf("%w (%w)", ErrNoTLS, optionError(optStartTLS, kind, data))
 	case kind != repAck || len(data) != 0:

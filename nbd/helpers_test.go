@@ -306,3 +306,16 @@ func (a *authority) serverConfig() *tls.Config {
 func (a *authority) clientConfig() *tls.Config {
 	return &tls.Config{Certificates: []tls.Certificate{a.client}, RootCAs: a.pool}
 }
+
+func openFile(t testing.TB, path string, size int64) *os.File {
+	t.Helper()
+	file, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	if err := file.Truncate(size); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
