@@ -8,9 +8,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"sync"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cvold/cvold/agent/api"
 	"github.com/cvold/cvold/agent/catalog"
@@ -52,10 +53,10 @@ type Agent struct {
 	gate        *gate
 	target      *migration.Target
 	engine      *migration.Engine
+	durations   prometheus.Histogram
 	metrics     *metrics.Registry
 	api         *api.Server
 	peerServer  *peer.Server
-	metricsHTTP *http.Server
 	view        *view.View
 	listeners   listeners
 

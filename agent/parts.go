@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/cvold/cvold/agent/api"
 	"github.com/cvold/cvold/agent/catalog"
@@ -22,6 +23,10 @@ import (
 	"github.com/cvold/cvold/metrics"
 	"github.com/cvold/cvold/nbd"
 )
+
+// targetTimeout bounds the handshake and each request to a migration's target: a storage that stalls longer is tried again
+// as a new attempt.
+const targetTimeout = 2 * time.Minute
 
 // catalogName is the store's file in the state directory.
 const catalogName = "cvold.db"
@@ -105,10 +110,11 @@ func (a *Agent) openPeers() error {
 }
 
 func (a *Agent) openMigrations() (err error) {
+	a.durations = metrics.MigrationDuration()
 	o := migration.Options{
 		Node: a.config.Node, Store: a.store, Leaser: a.store, Volumes: a.volumes, Directory: a.config.StatePath,
 		MinimumClass: a.config.MinimumVerify, Workers: a.config.TransferWorkers, BytesPerSecond: a.config.TransferRate,
-		RetryLimit: a.config.MigrationRetryLimit, Logger: a.log, Duration: metrics.MigrationDuration(),
+		RetryLimit: a.config.MigrationRetryLimit, Logger: a.log, Duration: a.durations,
 		Peer: func(node string) (migration.Peer, error) { return a.peers.Peer(node) },
 		Dial: a.dialTarget,
 	}
@@ -130,7 +136,7 @@ func (a *Agent) openMigrations() (err error) {
 func (a *Agent) dialTarget(ctx context.Context, node string, at migration.NBDAddress) (dataplane.Device, error) {
 	o := nbd.DialOptions{
 		Network: at.Network, Address: at.Address, Export: at.Export,
-		Connections: a.config.TransferConnections, Logger: a.log,
+		Connections: a.config.TransferConnections, Timeout: targetTimeout, Logger: a.log,
 	}
 	if at.Network == "tcp" {
 		client, err := a.peers.Peer(node)
@@ -142,7 +148,11 @@ func (a *Agent) dialTarget(ctx context.Context, node string, at migration.NBDAdd
 		}
 		o.TLS = a.credentials.Client(node)
 	}
-	return nbd.Dial(ctx, o)
+	device, err := nbd.Dial(ctx, o)
+	if err != nil {
+		return nil, err // not device: a nil *nbd.Device would be a Device that is not nil
+	}
+	return device, nil
 }
 
 // reach completes an address that has no host with the host that the peer is reached at.

@@ -174,8 +174,8 @@ func (c *Client) call(ctx context.Context, name string, timeout time.Duration, r
 	return nil
 }
 
-// Forward sends a request of the API (its method, path, query, headers and body) to the node, to be answered for caller,
-// which is JSON. The caller closes the answer's body.
+// Forward sends a request of the API (its method, path, query, body, and all headers that it has) to the node, to be
+// answered for caller, which is JSON. The caller closes the answer's body.
 func (c *Client) Forward(ctx context.Context, r *http.Request, caller []byte) (*http.Response, error) {
 	u := *r.URL
 	u.Scheme, u.Host, u.Path, u.RawPath = "https", c.address, forwardPrefix+r.URL.Path, ""
@@ -187,11 +187,7 @@ func (c *Client) Forward(ctx context.Context, r *http.Request, caller []byte) (*
 	if err != nil {
 		return nil, fmt.Errorf("forward to node %s: %w", c.node, err)
 	}
-	for _, name := range []string{"Content-Type", "Accept", "Openstack-Api-Version", "X-Openstack-Request-Id"} {
-		if v := r.Header.Get(name); v != "" {
-			out.Header.Set(name, v)
-		}
-	}
+	out.Header = r.Header.Clone()
 	out.Header.Set(callerHeader, string(caller))
 	answer, err := c.http.Do(out)
 	if err != nil {

@@ -155,6 +155,9 @@ func work(ctx context.Context, a *agent.Agent, log *slog.Logger) error {
 		warn(log, notifier.Status(a.Summary()))
 		select {
 		case <-tick.C:
+			if err := a.Healthy(ctx); err != nil {
+				return fmt.Errorf("cannot go on: %w", err)
+			}
 		case <-ctx.Done():
 			return nil
 		case err := <-a.Failed():
