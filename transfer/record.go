@@ -30,7 +30,7 @@ type record struct {
 }
 
 // appendRecord appends the record for a canonical run.
-func appendRecord(dst []byte, r Run, a Algorithm) []byte {
+func appendRecord(p []byte, r Run, a Algorithm) []byte {
 	kind := byte(kindDistinct)
 	switch {
 	case r.Zero:
@@ -42,17 +42,17 @@ func appendRecord(dst []byte, r Run, a Algorithm) []byte {
 	for i := range r.Digests {
 		body = append(body, r.Digests[i][:a.Size()]...)
 	}
-	return appendRawRecord(dst, kind, r.First, r.Count, body)
+	return appendRawRecord(p, kind, r.First, r.Count, body)
 }
 
-func appendRawRecord(dst []byte, kind byte, first, count int64, body []byte) []byte {
-	start := len(dst)
-	dst = append(dst, kind, 0, 0, 0, 0, 0, 0, 0)
-	dst = binary.BigEndian.AppendUint64(dst, uint64(first))
-	dst = binary.BigEndian.AppendUint64(dst, uint64(count))
-	dst = append(dst, body...)
-	binary.BigEndian.PutUint32(dst[start+recordCRCAt:], recordCRC(dst[start:start+recordHeadSize], body))
-	return dst
+func appendRawRecord(p []byte, kind byte, first, count int64, body []byte) []byte {
+	start := len(p)
+	p = append(p, kind, 0, 0, 0, 0, 0, 0, 0)
+	p = binary.BigEndian.AppendUint64(p, uint64(first))
+	p = binary.BigEndian.AppendUint64(p, uint64(count))
+	p = append(p, body...)
+	binary.BigEndian.PutUint32(p[start+recordCRCAt:], recordCRC(p[start:start+recordHeadSize], body))
+	return p
 }
 
 // recordCRC is over the head, with the CRC's own place left out, and the body.
