@@ -5,8 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 export PATH="$PWD/bin:$PATH:/usr/sbin:/sbin"
 
-files=6000             # of this machine's own files go into the volume
-size=2G                # of the volume; most of it stays a hole
+files=14000            # of this machine's own files go into the volume
+size=4G                # of the volume; most of it stays a hole
 dir=$(mktemp -d -t cvold-demo.XXXXXX)
 pids=()
 
@@ -23,7 +23,9 @@ clean_up() {
 trap clean_up EXIT
 
 step() { printf '\n== %s\n' "$*"; }
-show() { printf '$ %s\n' "$*"; "$@"; }
+
+# show a command, and run it. The sockets are named short, as an operator would with CVOL_SOCKET.
+show() { printf '$ %s\n' "$(printf '%s ' "$@" | sed "s|$dir/||g")"; "$@"; }
 
 need_e2fsprogs() {
   command -v mkfs.ext4 >/dev/null && command -v debugfs >/dev/null && return
@@ -83,6 +85,7 @@ start() {
 }
 
 on() { local node=$1; shift; cvol --socket "$dir/$node.sock" "$@"; }
+show_on() { local node=$1; shift; show cvol --socket "$dir/$node.sock" "$@"; }
 root_of() { on "$1" manifest demo | awk '$1 == "root" { print $2 }'; }
 
 # scrape PORT as Prometheus would.
@@ -102,28 +105,28 @@ configure node1 node2 "$port1" "$port2" "$metrics1"
 configure node2 node1 "$port2" "$port1" "$metrics2"
 start node1
 start node2
-show on node1 status
+show_on node1 status
 
 step "a file system with $files of this machine's files"
 mkdir "$dir/tree"
-{ find /usr /etc -xdev -type f -readable -size -2048k 2>/dev/null || :; } | sed -n "1,${files}p" > "$dir/list"
+{ find /usr /etc -xdev -type f -readable -size -16384k 2>/dev/null || :; } | sed -n "1,${files}p" > "$dir/list"
 tar -C / -cf - --ignore-failed-read --no-recursion -T "$dir/list" 2>/dev/null | tar -C "$dir/tree" -xf - --no-same-owner 2>/dev/null
 chmod -R u+rwX "$dir/tree"
-mkfs.ext4 -q -F -E root_owner="$(id -u):$(id -g)" -d "$dir/tree" "$dir/image" "$size"
+mkfs.ext4 -q -F -E root_owner="$(id -u):$(id -g)" -d "$dir/tree" "$dir/image" "$size" >/dev/null 2>&1
 echo "$(find "$dir/tree" -type f | wc -l) files, $(du -sh "$dir/tree" | cut -f1)"
 
 step "a volume at node1, and the file system written into it over NBD"
-show on node1 create --name demo --host node1@pool#pool "$size" >/dev/null
+show_on node1 create --name demo --host node1@pool#pool "$size" | sed -n 1,5p
 uri=$(on node1 export demo)
 go run ./test/nbdput "$uri" "$dir/image"
-on node1 unexport demo
-show on node1 list
+on node1 unexport demo >/dev/null
+show_on node1 list
 
 step "the migration"
-show on node1 migrate --wait demo node2@pool#pool
+show_on node1 migrate --wait demo node2@pool#pool
 
 step "what came of it"
-show on node1 show demo
+show_on node1 show demo
 root1=$(root_of node1); root2=$(root_of node2)
 echo "manifest's root at node1: $root1"
 echo "manifest's root at node2: $root2"
@@ -131,7 +134,7 @@ echo "manifest's root at node2: $root2"
 volume=("$dir"/node2/pool/volume-*)
 [ "${#volume[@]}" = 1 ]
 [ -z "$(find "$dir/node1/pool" -name 'volume-*')" ]
-show e2fsck -fn "${volume[0]}"
+show e2fsck -fn "${volume[0]}" 2>&1 | sed "s|$dir/||g"
 mkdir "$dir/back"
 debugfs -R "rdump / $dir/back" "${volume[0]}" >/dev/null 2>&1
 diff -r --no-dereference -x lost+found "$dir/tree" "$dir/back"
@@ -139,6 +142,6 @@ cmp "$dir/image" "${volume[0]}"
 echo "every byte of every file is the same"
 
 step "what Prometheus would scrape at node1"
-scrape "$metrics1" | grep -E '^cvold_(transfer|migration)' | grep -v _bucket
+scrape "$metrics1" | grep -E '^cvold_(transfer|migration)' | grep -v -e _bucket -e ' 0$'
 
 step "done in $SECONDS s"
