@@ -15,6 +15,10 @@ import (
 	"github.com/cvold/cvold/transfer"
 )
 
+// digestsMax bounds the chunks of one call of Digests: a transfer asks for at most 32 Ki at a time, and so many digests
+// still fit an answer.
+const digestsMax = 64 << 10
+
 // Digests reads chunks back for the attempt that copies; see Peer.
 func (t *Target) Digests(ctx context.Context, r DigestsRequest) (DigestsReply, error) {
 	g, err := t.load(r.MigrationID)
@@ -36,6 +40,9 @@ func (t *Target) Digests(ctx context.Context, r DigestsRequest) (DigestsReply, e
 	layout, err := geometry(g)
 	if err != nil {
 		return DigestsReply{}, err
+	}
+	if r.First < 0 || r.Count < 1 || r.Count > digestsMax || r.First > layout.Chunks()-r.Count {
+		return DigestsReply{}, refuse(ErrRefused, "chunks %d+%d of %d, %d at most: no such digests", r.First, r.Count, layout.Chunks(), digestsMax)
 	}
 	var reply DigestsReply
 	err = t.o.touch(ctx, g.MigrationID, touchGuestDigests, func() error {
