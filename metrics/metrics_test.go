@@ -92,9 +92,9 @@ func sources() Sources {
 			Totals: migration.Totals{
 				SentBytes: 101, ZeroBytes: 102, ResumedBytes: 103, VerifiedBytes: 104, DataChunks: 105, ZeroChunks: 106, Mismatches: 107,
 			},
-			BytesPerSecond: 108.5,
-			ByState:        map[catalog.MigrationState]int{catalog.StateCopying: 2, catalog.StateCommitting: 3, catalog.StateFailed: 4},
-			GuestsByState:  map[catalog.GuestState]int{catalog.GuestPrepared: 5, catalog.GuestInDoubt: 6},
+			BytesPerSecond: 108.5, Succeeded: 109, Failed: 110,
+			ByState:       map[catalog.MigrationState]int{catalog.StateCopying: 2, catalog.StateCommitting: 3, catalog.StateFailed: 4},
+			GuestsByState: map[catalog.GuestState]int{catalog.GuestPrepared: 5, catalog.GuestInDoubt: 6},
 		}},
 		NBD: fakeNBD{
 			Connections: 201, Accepted: 202, Rejected: 203, Broken: 204,

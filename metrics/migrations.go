@@ -11,6 +11,8 @@ import (
 var (
 	migrationsByState = desc("", "migrations",
 		"Migrations in the catalog, by this agent's role in them and their state. Ended ones are kept for a while.", "role", "state")
+	migrationsFinished = desc("", "migrations_finished_total",
+		"Migrations from this agent that have ended since it was started, by outcome.", "outcome")
 	migrationsAwaitingCommit = desc("", "migrations_awaiting_commit",
 		"Migrations past the point of no return whose target has not taken over yet: their volumes are served by nobody.")
 	migrationsInDoubt = desc("", "migrations_in_doubt",
@@ -34,7 +36,7 @@ var (
 func migrations(m Migrations) subsystem {
 	return subsystem{
 		name:  "migrations",
-		descs: []*prometheus.Desc{migrationsByState, migrationsAwaitingCommit, migrationsInDoubt},
+		descs: []*prometheus.Desc{migrationsByState, migrationsFinished, migrationsAwaitingCommit, migrationsInDoubt},
 		read: func(send chan<- prometheus.Metric) error {
 			s, err := m.Stats()
 			if err != nil {
@@ -46,6 +48,8 @@ func migrations(m Migrations) subsystem {
 			for _, state := range targetStates {
 				gauge(send, migrationsByState, s.GuestsByState[state], "target", string(state))
 			}
+			counter(send, migrationsFinished, s.Succeeded, "succeeded")
+			counter(send, migrationsFinished, s.Failed, "failed")
 			gauge(send, migrationsAwaitingCommit, s.ByState[catalog.StateCommitting])
 			gauge(send, migrationsInDoubt, s.GuestsByState[catalog.GuestInDoubt])
 			return nil

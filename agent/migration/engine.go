@@ -85,6 +85,8 @@ type Engine struct {
 	runs   map[string]*run
 	closed bool
 	totals Totals
+	// succeeded and failed count what has ended.
+	succeeded, failed int64
 }
 
 // NewEngine makes the engine over o and the target's half of the same agent. Start it.
@@ -106,6 +108,7 @@ func NewEngine(o Options, target *Target) (*Engine, error) {
 
 // Start goes on with every migration that the catalog has under way.
 func (e *Engine) Start(context.Context) error {
+	e.sweepManifests(true)
 	all, err := e.all()
 	if err != nil {
 		return err
@@ -191,5 +194,5 @@ func (o *Options) checkpointPath(id string) string {
 }
 
 func (o *Options) manifestPath(id string) string {
-	return filepath.Join(o.Directory, "manifests", id+".manifest")
+	return filepath.Join(o.Directory, "manifests", id+manifestSuffix)
 }

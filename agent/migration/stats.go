@@ -18,6 +18,8 @@ type Stats struct {
 	Totals
 	// BytesPerSecond is the sum over what copies now.
 	BytesPerSecond float64
+	// Succeeded and Failed count what this process has ended.
+	Succeeded, Failed int64
 	// ByState counts the source's records, GuestsByState the target's.
 	ByState       map[catalog.MigrationState]int
 	GuestsByState map[catalog.GuestState]int
@@ -42,7 +44,7 @@ func (e *Engine) Stats() (Stats, error) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	s.Totals = e.totals
+	s.Totals, s.Succeeded, s.Failed = e.totals, e.succeeded, e.failed
 	for _, r := range e.runs {
 		p := r.progress.Snapshot()
 		s.Totals.add(p)
@@ -61,8 +63,16 @@ func (t *Totals) add(p transfer.ProgressSnapshot) {
 	t.Mismatches += p.Mismatches
 }
 
-// ended observes how long a migration took.
-func (e *Engine) ended(m catalog.Migration) {
+// ended counts a migration that has ended, observes how long it took, and tidies up.
+func (e *Engine) ended(m catalog.Migration, state catalog.MigrationState) {
+	e.mu.Lock()
+	if state == catalog.StateSucceeded {
+		e.succeeded++
+	} else {
+		e.failed++
+	}
+	e.mu.Unlock()
+	e.sweepManifests(false)
 	if e.o.Duration != nil {
 		e.o.Duration.Observe(time.Since(m.CreatedAt).Seconds())
 	}

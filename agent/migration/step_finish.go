@@ -53,7 +53,7 @@ func forget(ctx context.Context, r *run, m catalog.Migration) error {
 	}
 	err := r.advance(ctx, touchDone, m, catalog.StateSucceeded, func(tx catalog.Tx, _ *catalog.Migration) error { return prune(tx) })
 	if err == nil {
-		r.e.ended(m)
+		r.e.ended(m, catalog.StateSucceeded)
 	}
 	return err
 }
@@ -80,7 +80,7 @@ func finishAbort(ctx context.Context, r *run, m catalog.Migration) error {
 		return prune(tx)
 	})
 	if err == nil {
-		r.e.ended(m)
+		r.e.ended(m, catalog.StateFailed)
 	}
 	return err
 }

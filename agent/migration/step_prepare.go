@@ -21,9 +21,13 @@ func begin(ctx context.Context, r *run, m catalog.Migration) error {
 		return fatal(fmt.Errorf("driver's migrate_volume: %w", err))
 	}
 	if moved {
-		return r.advance(ctx, touchMoved, m, catalog.StateSucceeded, func(tx catalog.Tx, m *catalog.Migration) error {
+		err := r.advance(ctx, touchMoved, m, catalog.StateSucceeded, func(tx catalog.Tx, m *catalog.Migration) error {
 			return movedByDriver(tx, *m, update)
 		})
+		if err == nil {
+			r.e.ended(m, catalog.StateSucceeded)
+		}
+		return err
 	}
 	return r.advance(ctx, touchPickUp, m, catalog.StatePreparing, nil)
 }
