@@ -7,6 +7,7 @@ import (
 	"io"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cvold/cvold/dataplane"
@@ -108,8 +109,7 @@ func TestErrorsCrossTheWire(t *testing.T) {
 	device := newMemory(1 << 20)
 	_, o := serveOne(t, device)
 	d := dial(t, o)
-	var fail error
-	device.hook = func(string, int64, int64) error { return fail }
+	failWith := func(err error) { device.setHook(func(string, int64, int64) error { return err }) }
 	calls := map[string]func() error{
 		"read":    func() error { _, err := d.ReadAt(make([]byte, 512), 0); return err },
 		"write":   func() error { _, err := d.WriteAt(make([]byte, 512), 0); return err },
@@ -124,15 +124,15 @@ func TestErrorsCrossTheWire(t *testing.T) {
 		{dataplane.ErrAbandoned, dataplane.ErrIO},
 	} {
 		for name, call := range calls {
-			fail = fmt.Errorf("the %s: %w", name, c.fail)
+			failWith(fmt.Errorf("the %s: %w", name, c.fail))
 			if err := call(); !errors.Is(err, c.want) {
 				t.Errorf("%s that fails with %v: %v, want %v", name, c.fail, err, c.want)
 			}
 		}
 	}
-	fail = dataplane.ErrNotSupported
+	failWith(dataplane.ErrNotSupported)
 	wantError(t, d.ZeroAt(0, 512, dataplane.ZeroMode{FastOnly: true}), dataplane.ErrNotSupported)
-	fail = dataplane.ErrClosed
+	failWith(dataplane.ErrClosed)
 	wantError(t, calls["write"](), dataplane.ErrDisconnected)
 	wantError(t, calls["read"](), dataplane.ErrDisconnected)
 }
@@ -141,14 +141,14 @@ func TestPanicsAreEIO(t *testing.T) {
 	device := newMemory(1 << 20)
 	s, o := serveOne(t, device)
 	d := dial(t, o)
-	device.hook = func(call string, _, _ int64) error { panic(call) }
+	device.setHook(func(call string, _, _ int64) error { panic(call) })
 	_, err := d.ReadAt(make([]byte, 512), 0)
 	wantError(t, err, dataplane.ErrIO)
 	_, err = d.WriteAt(make([]byte, 512), 0)
 	wantError(t, err, dataplane.ErrIO)
 	wantError(t, d.ZeroAt(0, 512, dataplane.ZeroMode{}), dataplane.ErrIO)
 	wantError(t, d.Sync(), dataplane.ErrIO)
-	device.hook = nil
+	device.setHook(nil)
 	mustRead(t, d, 512, 0)
 	if failed := s.Stats().Failed; failed != 4 {
 		t.Errorf("counted %d failed requests", failed)
@@ -173,9 +173,9 @@ func TestStickyFlush(t *testing.T) {
 	device := newMemory(1 << 20)
 	s, o := serveOne(t, device)
 	d, other := dial(t, o), dial(t, o)
-	device.hook = on("sync", func() error { return dataplane.ErrIO })
+	device.setHook(on("sync", func() error { return dataplane.ErrIO }))
 	wantError(t, d.Sync(), dataplane.ErrIO)
-	device.hook = nil
+	device.setHook(nil)
 	wantError(t, d.Sync(), dataplane.ErrIO)
 	wantError(t, other.Sync(), dataplane.ErrIO)
 	if n := device.syncs.Load(); n != 1 {
@@ -196,15 +196,14 @@ func TestStickyFlush(t *testing.T) {
 
 // TestStickyFlushOfTheClient: a client remembers for itself, whatever the server forgets.
 func TestStickyFlushOfTheClient(t *testing.T) {
-	fail := true
+	var flushes atomic.Int64
 	d := dialFake(t, canFlags|canFlush, 1<<20, func(r request) uint32 {
-		if fail {
+		if flushes.Add(1) == 1 {
 			return codeEIO
 		}
 		return 0
 	})
 	wantError(t, d.Sync(), dataplane.ErrIO)
-	fail = false
 	wantError(t, d.Sync(), dataplane.ErrIO)
 }
 
@@ -247,7 +246,6 @@ func TestFUAIsDurable(t *testing.T) {
 		device := newMemory(1 << 20)
 		_, o := serveOne(t, device)
 		d := dial(t, o)
-		device.calls = make(chan string, 10)
 		var payload []byte
 		if command == cmdWrite {
 			payload = pattern(512)
@@ -255,11 +253,11 @@ func TestFUAIsDurable(t *testing.T) {
 		if err := d.do(command, flagFUA, 0, 512, payload); err != nil {
 			t.Fatal(err)
 		}
-		if first, second := <-device.calls, <-device.calls; first == "sync" || second != "sync" {
-			t.Errorf("%s with FUA did %s, %s", commandName(command), first, second)
-		}
-		if err := d.do(cmdRead, flagFUA, 0, 512, make([]byte, 512)); err != nil || len(device.calls) != 1 {
+		if err := d.do(cmdRead, flagFUA, 0, 512, make([]byte, 512)); err != nil {
 			t.Errorf("READ with FUA: %v", err)
+		}
+		if c := device.calls; len(c) != 3 || c[0] == "sync" || c[1] != "sync" || c[2] != "read" {
+			t.Errorf("%s and READ with FUA did %v", commandName(command), c)
 		}
 	}
 }

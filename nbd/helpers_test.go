@@ -36,8 +36,8 @@ type memory struct {
 	data  []byte
 	info  dataplane.Info
 	syncs atomic.Int64
-	calls chan string // names of calls as they begin, if not nil
-	// hook may fail, block or panic in place of the call; nil does nothing.
+	calls []string // as they began
+	// hook may fail, block or panic in place of the call; nil does nothing. Set it by setHook beside other programs.
 	hook func(call string, off, n int64) error
 }
 
@@ -46,11 +46,12 @@ func newMemory(size int) *memory {
 }
 
 func (m *memory) begin(call string, off, n int64) error {
-	if m.calls != nil {
-		m.calls <- call
-	}
-	if m.hook != nil {
-		if err := m.hook(call, off, n); err != nil {
+	m.mu.Lock()
+	m.calls = append(m.calls, call)
+	hook := m.hook
+	m.mu.Unlock()
+	if hook != nil {
+		if err := hook(call, off, n); err != nil {
 			return err
 		}
 	}
@@ -100,6 +101,23 @@ func (m *memory) Extents(ctx context.Context, off, n int64, fn func(dataplane.Ex
 
 func (m *memory) Info() dataplane.Info { return m.info }
 func (m *memory) Close() error         { return nil }
+
+func (m *memory) setHook(hook func(call string, off, n int64) error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.hook = hook
+}
+
+// seen is how often each call was made.
+func (m *memory) seen() map[string]int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	seen := map[string]int{}
+	for _, call := range m.calls {
+		seen[call]++
+	}
+	return seen
+}
 
 func (m *memory) contents() []byte {
 	m.mu.Lock()

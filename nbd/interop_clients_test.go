@@ -113,8 +113,6 @@ func TestNBDCopyThroughOurServer(t *testing.T) {
 
 func TestQemuUsesOurServer(t *testing.T) {
 	device := newMemory(8 << 20)
-	calls := make(chan string, 1000)
-	device.calls = calls
 	_, o := serveOne(t, device)
 	out := run(t, "qemu-io", "-f", "raw", "-c", "write -P 0x5a 0 1M", "-c", "write -f -P 0x5b 1M 64k", "-c", "write -z 2M 1M",
 		"-c", "write -z -u 3M 1M", "-c", "discard 4M 1M", "-c", "flush", "-c", "read -P 0x5a 0 1M", "-c", "read -P 0x5b 1M 64k",
@@ -122,12 +120,7 @@ func TestQemuUsesOurServer(t *testing.T) {
 	if strings.Contains(out, "failed") || strings.Contains(out, "error") {
 		t.Errorf("qemu-io says\n%s", out)
 	}
-	close(calls)
-	device.calls = nil
-	seen := map[string]int{}
-	for call := range calls {
-		seen[call]++
-	}
+	seen := device.seen()
 	for _, call := range []string{"read", "write", "sync", "discard", "zero unmap=false fast=false", "zero unmap=true fast=false"} {
 		if seen[call] == 0 {
 			t.Errorf("no %s reached the device: %v", call, seen)
@@ -139,7 +132,9 @@ func TestQemuUsesOurServer(t *testing.T) {
 		t.Errorf("qemu-img compare says %s", out)
 	}
 	want := device.contents()
-	clear(device.data)
+	if err := dial(t, o).ZeroAt(0, 8<<20, dataplane.ZeroMode{}); err != nil {
+		t.Fatal(err)
+	}
 	run(t, "qemu-img", "convert", "-n", "-f", "qcow2", "-O", "raw", image, o.uri())
 	if !bytes.Equal(device.contents(), want) {
 		t.Error("qemu-img wrote other bytes back")
@@ -148,13 +143,13 @@ func TestQemuUsesOurServer(t *testing.T) {
 
 func TestOthersSeeOurErrors(t *testing.T) {
 	device := newMemory(1 << 20)
-	device.hook = on("read", func() error { return fmt.Errorf("the disk: %w", dataplane.ErrIO) })
+	device.setHook(on("read", func() error { return fmt.Errorf("the disk: %w", dataplane.ErrIO) }))
 	_, o := serveOne(t, device)
 	out, err := try(t, "qemu-io", "-f", "raw", "-c", "read 0 4k", o.uri())
 	if err == nil || !strings.Contains(out, "Input/output error") {
 		t.Errorf("qemu-io says %s, %v", out, err)
 	}
-	device.hook = on("write", func() error { return dataplane.ErrNoSpace })
+	device.setHook(on("write", func() error { return dataplane.ErrNoSpace }))
 	if out, _ := try(t, "qemu-io", "-f", "raw", "-c", "write 0 4k", o.uri()); !strings.Contains(out, "No space left") {
 		t.Errorf("qemu-io says %s", out)
 	}
