@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 export PATH="$PWD/bin:$PATH:/usr/sbin:/sbin"
 
-files=14000            # of this machine's own files go into the volume
+files=9000             # of this machine's own files go into the volume
 size=4G                # of the volume; most of it stays a hole
 dir=$(mktemp -d -t cvold-demo.XXXXXX)
 pids=()
