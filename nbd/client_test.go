@@ -1,0 +1,446 @@
+package nbd
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"math"
+	"net"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cvold/cvold/dataplane"
+)
+
+const everything = canFlags | canFlush | canFUA | canTrim | canWriteZeroes | canFastZero | canMultiConn
+
+func TestDialOptions(t *testing.T) {
+	for _, o := range []DialOptions{{Connections: -1}, {Connections: maxDialConnections + 1}, {Requests: -1}, {Requests: maxDialRequests + 1}} {
+		_, err := Dial(timeLimit(t), o)
+		wantError(t, err, dataplane.ErrOutOfRange)
+	}
+	if _, err := Dial(timeLimit(t), DialOptions{Network: "unix", Address: filepath.Join(t.TempDir(), "none")}); err == nil {
+		t.Error("connected to nothing")
+	}
+	_, o := serveOne(t, newMemory(512))
+	o.Export = string(make([]byte, maxString+1))
+	_, err := Dial(timeLimit(t), o)
+	wantError(t, err, ErrNoExport)
+}
+
+// TestOneConnectionWithoutMultiConn: SAFETY wants CAN_MULTI_CONN for more.
+func TestOneConnectionWithoutMultiConn(t *testing.T) {
+	var dials atomic.Int64
+	o := fakeServer(t, func(conn net.Conn) {
+		dials.Add(1)
+		if greetFake(conn, canFlags, 512) == nil {
+			serveFake(conn, func(request) uint32 { return 0 })
+		}
+	})
+	o.Connections = 4
+	if d := dial(t, o); d.Connections() != 1 || dials.Load() != 1 {
+		t.Errorf("%d connections, %d dials", d.Connections(), dials.Load())
+	}
+}
+
+// TestConnectionsMustAgree: an export that changes between two connections is not opened.
+func TestConnectionsMustAgree(t *testing.T) {
+	device := newMemory(1 << 20)
+	s := startServer(t, ServerOptions{}, NewExport("disk", "", device))
+	o := listen(t, s, "unix", ListenOptions{})
+	var calls atomic.Int64
+	grown := NewExport("grows", "", grower{device, &calls})
+	if err := s.Add(grown); err != nil {
+		t.Fatal(err)
+	}
+	o.Export, o.Connections = "grows", 2
+	_, err := Dial(timeLimit(t), o)
+	wantError(t, err, ErrProtocol)
+}
+
+type grower struct {
+	*memory
+	calls *atomic.Int64
+}
+
+func (g grower) Size() (int64, error) { return g.calls.Add(512), nil }
+
+// TestRequestsOfACaller: how calls become requests.
+func TestRequestsOfACaller(t *testing.T) {
+	type seen struct {
+		command, flags uint16
+		offset         uint64
+		length         uint32
+	}
+	const gib = 1 << 30
+	zero := func(mode dataplane.ZeroMode) func(*Device) error {
+		return func(d *Device) error { return d.ZeroAt(gib, 4096, mode) }
+	}
+	for _, c := range []struct {
+		name  string
+		flags uint16
+		call  func(*Device) error
+		want  []seen
+		err   error
+	}{
+		{"read beyond the largest payload", everything, func(d *Device) error { _, err := d.ReadAt(make([]byte, maxPayload+512), 512); return err },
+			[]seen{{cmdRead, 0, 512, maxPayload}, {cmdRead, 0, 512 + maxPayload, 512}}, nil},
+		{"write beyond it", everything, func(d *Device) error { _, err := d.WriteAt(make([]byte, maxPayload+512), 0); return err },
+			[]seen{{cmdWrite, 0, 0, maxPayload}, {cmdWrite, 0, maxPayload, 512}}, nil},
+		{"flush", everything, (*Device).Sync, []seen{{cmdFlush, 0, 0, 0}}, nil},
+		{"no flush", everything &^ canFlush, (*Device).Sync, nil, dataplane.ErrNotSupported},
+		{"zero", everything, zero(dataplane.ZeroMode{}), []seen{{cmdWriteZeroes, flagNoHole, gib, 4096}}, nil},
+		{"zero with holes", everything, zero(dataplane.ZeroMode{MayUnmap: true}), []seen{{cmdWriteZeroes, 0, gib, 4096}}, nil},
+		{"zero fast", everything, zero(dataplane.ZeroMode{MayUnmap: true, FastOnly: true}), []seen{{cmdWriteZeroes, flagFastZero, gib, 4096}}, nil},
+		{"no fast zero", everything &^ canFastZero, zero(dataplane.ZeroMode{FastOnly: true}), nil, dataplane.ErrNotSupported},
+		{"no zero", everything &^ canWriteZeroes, zero(dataplane.ZeroMode{}), []seen{{cmdWrite, 0, gib, 4096}}, nil},
+		{"neither", everything &^ canWriteZeroes, zero(dataplane.ZeroMode{FastOnly: true}), nil, dataplane.ErrNotSupported},
+		{"a large zero", everything, func(d *Device) error { return d.ZeroAt(512, zeroPiece+512, dataplane.ZeroMode{MayUnmap: true}) },
+			[]seen{{cmdWriteZeroes, 0, 512, zeroPiece}, {cmdWriteZeroes, 0, 512 + zeroPiece, 512}}, nil},
+		{"discard", everything, func(d *Device) error { return d.Discard(0, 2*zeroPiece) },
+			[]seen{{cmdTrim, 0, 0, zeroPiece}, {cmdTrim, 0, zeroPiece, zeroPiece}}, nil},
+		{"no discard", everything &^ canTrim, func(d *Device) error { return d.Discard(0, 512) }, nil, nil},
+		{"write, read-only", canFlags | canReadOnly, func(d *Device) error { _, err := d.WriteAt(make([]byte, 512), 0); return err }, nil, dataplane.ErrReadOnly},
+		{"zero, read-only", canFlags | canReadOnly, zero(dataplane.ZeroMode{}), nil, dataplane.ErrReadOnly},
+		{"discard, read-only", canFlags | canReadOnly, func(d *Device) error { return d.Discard(0, 512) }, nil, dataplane.ErrReadOnly},
+		{"past the end", everything, func(d *Device) error { _, err := d.ReadAt(make([]byte, 512), 4*gib); return err }, nil, dataplane.ErrOutOfRange},
+		{"unaligned", everything, func(d *Device) error { _, err := d.ReadAt(make([]byte, 5), 0); return err }, nil, dataplane.ErrUnaligned},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			requests := make(chan seen, 10)
+			d := dialFake(t, c.flags, 4*gib, func(r request) uint32 {
+				requests <- seen{r.Type, r.CommandFlags, r.Offset, r.Length}
+				return 0
+			})
+			if err := c.call(d); !errors.Is(err, c.err) {
+				t.Errorf("error is %v, want %v", err, c.err)
+			}
+			close(requests)
+			for _, want := range c.want {
+				if got := <-requests; got != want {
+					t.Errorf("sent %+v, want %+v", got, want)
+				}
+			}
+			for extra := range requests {
+				t.Errorf("sent %+v, too", extra)
+			}
+		})
+	}
+}
+
+// TestZeroFallsBack: a server may find a length too long, and may not be able after all.
+func TestZeroFallsBack(t *testing.T) {
+	for _, code := range []uint32{codeEOVERFLOW, codeEINVAL} {
+		var refused, served atomic.Int64
+		d := dialFake(t, everything, 1<<30, func(r request) uint32 {
+			if r.Length > maxPayload {
+				refused.Add(1)
+				return code
+			}
+			served.Add(int64(r.Length))
+			return 0
+		})
+		if err := d.ZeroAt(0, 1<<30, dataplane.ZeroMode{MayUnmap: true}); err != nil || refused.Load() != 1 || served.Load() != 1<<30 {
+			t.Errorf("%d: %v, %d refused, %d zeroed", code, err, refused.Load(), served.Load())
+		}
+	}
+	var written atomic.Int64
+	d := dialFake(t, everything, 1<<20, func(r request) uint32 {
+		if r.Type == cmdWriteZeroes {
+			return codeENOTSUP
+		}
+		written.Add(int64(r.Length))
+		return 0
+	})
+	if err := d.ZeroAt(0, 1<<20, dataplane.ZeroMode{}); err != nil || written.Load() != 1<<20 {
+		t.Errorf("%v, %d bytes of zeroes written", err, written.Load())
+	}
+	wantError(t, d.ZeroAt(0, 512, dataplane.ZeroMode{FastOnly: true}), dataplane.ErrNotSupported)
+	stubborn := dialFake(t, everything, 1<<20, func(request) uint32 { return codeEINVAL })
+	wantError(t, stubborn.ZeroAt(0, 512, dataplane.ZeroMode{}), dataplane.ErrOutOfRange)
+}
+
+func TestInfoOfTheDevice(t *testing.T) {
+	d := dialFake(t, everything, 1<<20, nil)
+	if got, want := d.Info(), (dataplane.Info{MinBlock: 512, PreferredBlock: 4096, FastZero: true}); got != want {
+		t.Errorf("without block sizes: %+v", got)
+	}
+	d = dialFake(t, canFlags|canReadOnly, 1000, nil)
+	if got, want := d.Info(), (dataplane.Info{ReadOnly: true, MinBlock: 1, PreferredBlock: 4096}); got != want {
+		t.Errorf("an odd size without block sizes: %+v", got)
+	}
+}
+
+func TestRequestsAreBounded(t *testing.T) {
+	device, began, open := blocked(1 << 20)
+	defer open()
+	_, o := serveOne(t, device)
+	o.Connections, o.Requests = 2, 2
+	d := dial(t, o)
+	var writers sync.WaitGroup
+	for range 6 {
+		writers.Go(func() {
+			if _, err := d.WriteAt(make([]byte, 512), 0); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for range 4 {
+		<-began
+	}
+	select {
+	case <-began:
+		t.Error("a fifth request is in flight")
+	case <-time.After(20 * time.Millisecond):
+	}
+	open()
+	writers.Wait()
+}
+
+// TestBrokenDeviceStaysBroken: a lost connection fails what is in flight on all, and everything after.
+func TestBrokenDeviceStaysBroken(t *testing.T) {
+	device, began, open := blocked(1 << 20)
+	defer open()
+	_, o := serveOne(t, device)
+	o.Connections = 2
+	d := dial(t, o)
+	results := make(chan error, 4)
+	for range 4 {
+		go func() {
+			_, err := d.WriteAt(make([]byte, 512), 0)
+			results <- err
+		}()
+	}
+	for range 4 {
+		<-began
+	}
+	d.links[1].raw.Close()
+	for range 4 {
+		wantError(t, <-results, dataplane.ErrDisconnected)
+	}
+	open()
+	_, err := d.ReadAt(make([]byte, 512), 0)
+	wantError(t, err, dataplane.ErrDisconnected)
+	wantError(t, d.Sync(), dataplane.ErrDisconnected)
+	wantError(t, d.Discard(0, 512), dataplane.ErrDisconnected)
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+	wantError(t, d.Close(), dataplane.ErrClosed)
+}
+
+// TestRequestDeadline: a request without a reply ends the device, those that wait for a slot included.
+func TestRequestDeadline(t *testing.T) {
+	device, began, open := blocked(1 << 20)
+	defer open()
+	_, o := serveOne(t, device)
+	o.Requests, o.Timeout = 1, 100*time.Millisecond
+	d := dial(t, o)
+	results := make(chan error, 2)
+	for range 2 {
+		go func() {
+			_, err := d.WriteAt(make([]byte, 512), 0)
+			results <- err
+		}()
+	}
+	<-began
+	for range 2 {
+		wantError(t, <-results, dataplane.ErrAbandoned, dataplane.ErrDisconnected)
+	}
+	_, err := d.ReadAt(make([]byte, 512), 0)
+	wantError(t, err, dataplane.ErrAbandoned)
+}
+
+// TestDeadlineWhileSending: a server that does not read blocks a writer no longer than its deadline.
+func TestDeadlineWhileSending(t *testing.T) {
+	stop := make(chan struct{})
+	o := fakeServer(t, func(conn net.Conn) {
+		if greetFake(conn, everything, 1<<30) == nil {
+			<-stop
+		}
+	})
+	t.Cleanup(func() { close(stop) })
+	o.Timeout = 100 * time.Millisecond
+	d := dial(t, o)
+	_, err := d.WriteAt(make([]byte, maxPayload), 0)
+	wantError(t, err, dataplane.ErrAbandoned)
+}
+
+func TestCloseEndsWhatIsInFlight(t *testing.T) {
+	device, began, open := blocked(1 << 20)
+	defer open()
+	_, o := serveOne(t, device)
+	d := dial(t, o)
+	result := make(chan error)
+	go func() {
+		_, err := d.WriteAt(make([]byte, 512), 0)
+		result <- err
+	}()
+	<-began
+	go d.Close()
+	wantError(t, <-result, dataplane.ErrClosed)
+}
+
+// TestCloseSaysGoodbye with NBD_CMD_DISC, so that the server does not count a broken connection.
+func TestCloseSaysGoodbye(t *testing.T) {
+	commands := make(chan uint16, 1)
+	o := fakeServer(t, func(conn net.Conn) {
+		greetFake(conn, everything, 512)
+		var b [requestSize]byte
+		io.ReadFull(conn, b[:])
+		commands <- decodeRequest(&b).Type
+	})
+	if err := dial(t, o).Close(); err != nil {
+		t.Error(err)
+	}
+	if c := <-commands; c != cmdDisconnect {
+		t.Errorf("the last request was %s", commandName(c))
+	}
+}
+
+// TestShutdownEndsTheDevice: a client that is told ESHUTDOWN MUST leave ("Terminating the transmission phase").
+func TestShutdownEndsTheDevice(t *testing.T) {
+	d := dialFake(t, everything, 512, func(request) uint32 { return codeESHUTDOWN })
+	_, err := d.ReadAt(make([]byte, 512), 0)
+	wantError(t, err, dataplane.ErrDisconnected)
+	_, err = d.ReadAt(make([]byte, 512), 0)
+	wantError(t, err, dataplane.ErrDisconnected)
+}
+
+// TestHostileReplies: a server that answers nonsense loses the client, at once.
+func TestHostileReplies(t *testing.T) {
+	for name, reply := range map[string]func(handle uint64) []byte{
+		"magic":            func(h uint64) []byte { return make([]byte, replySize) },
+		"structured":       func(h uint64) []byte { return binary.BigEndian.AppendUint64([]byte{0x66, 0x8e, 0x33, 0xef}, h) },
+		"unknown cookie":   func(h uint64) []byte { return simple(0, h+1) },
+		"cookie of before": func(h uint64) []byte { return simple(0, h-1<<32) },
+		"huge cookie":      func(h uint64) []byte { return simple(0, math.MaxUint64) },
+		"twice":            func(h uint64) []byte { return append(simple(codeEIO, h), simple(codeEIO, h)...) },
+		"half a reply":     func(h uint64) []byte { return simple(0, h)[:10] },
+		"half a payload":   func(h uint64) []byte { return append(simple(0, h), make([]byte, 511)...) },
+		"nothing":          func(h uint64) []byte { return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := fakeServer(t, func(conn net.Conn) {
+				var b [requestSize]byte
+				if greetFake(conn, everything, 1<<20) != nil {
+					return
+				}
+				if _, err := io.ReadFull(conn, b[:]); err == nil {
+					conn.Write(reply(decodeRequest(&b).Handle))
+				}
+			})
+			d := dial(t, o)
+			if _, err := d.ReadAt(make([]byte, 512), 0); err == nil {
+				t.Error("the read went well")
+			}
+			_, err := d.ReadAt(make([]byte, 512), 0)
+			wantError(t, err, dataplane.ErrDisconnected)
+		})
+	}
+}
+
+func simple(code uint32, handle uint64) []byte {
+	b := make([]byte, replySize)
+	encodeReply(b, code, handle)
+	return b
+}
+
+// TestHostileNegotiation: what a server must not say is not believed.
+func TestHostileNegotiation(t *testing.T) {
+	info := func(data ...[]byte) []byte {
+		var b []byte
+		for _, d := range data {
+			b = appendOptionReply(b, optGo, repInfo, d)
+		}
+		return appendOptionReply(b, optGo, repAck, nil)
+	}
+	export := func(size uint64, flags uint16) []byte { return encodeExport(Session{Size: int64(size), Flags: flags}) }
+	blocks := func(low, preferred, high uint32) []byte {
+		return info(export(1<<20, canFlags), encodeBlockSize(Session{MinBlock: low, PreferredBlock: preferred, MaxPayload: high}))
+	}
+	endless := bytes.Repeat(appendOptionReply(nil, optGo, repInfo, []byte{0, 99}), maxReplies)
+	long := appendOptionReply(nil, optGo, repInfo, make([]byte, maxReplyData+1))
+	for name, c := range map[string]struct {
+		reply []byte
+		want  error
+	}{
+		"good":                 {blocks(1, 512, 1<<20), nil},
+		"unknown information":  {info([]byte{0, 99, 1, 2}, export(512, canFlags)), nil},
+		"size 2^63":            {info(export(1<<63, canFlags)), ErrProtocol},
+		"flags without a flag": {info(export(512, 0)), ErrProtocol},
+		"no export":            {info(), ErrProtocol},
+		"short export":         {info(export(512, canFlags)[:11]), ErrProtocol},
+		"long blocks":          {info(export(512, canFlags), append([]byte{0, 3}, make([]byte, 13)...)), ErrProtocol},
+		"no type":              {info([]byte{0}), ErrProtocol},
+		"blocks of 0":          {blocks(0, 0, 0), ErrProtocol},
+		"blocks of 3":          {blocks(3, 4096, 1<<20), ErrProtocol},
+		"blocks of 128 KiB":    {blocks(128<<10, 128<<10, 1<<20), ErrProtocol},
+		"preferred too small":  {blocks(4096, 512, 1<<20), ErrProtocol},
+		"payload of 0":         {blocks(512, 512, 0), ErrProtocol},
+		"size and blocks":      {info(export(1000, canFlags), encodeBlockSize(Session{MinBlock: 512, PreferredBlock: 512, MaxPayload: 512})), ErrProtocol},
+		"endless":              {endless, ErrProtocol},
+		"too long":             {long, ErrProtocol},
+		"another option":       {appendOptionReply(nil, optInfo, repAck, nil), ErrProtocol},
+		"wrong magic":          {make([]byte, optionReplySize), ErrProtocol},
+		"unknown error":        {appendOptionReply(nil, optGo, repError|99, []byte("\xff\x00")), ErrProtocol},
+		"a LIST reply":         {appendOptionReply(nil, optGo, repServer, nil), ErrProtocol},
+		"policy":               {appendOptionReply(nil, optGo, repErrPolicy, []byte("no")), ErrRefused},
+		"TLS":                  {appendOptionReply(nil, optGo, repErrTLSReqd, nil), ErrTLSRequired},
+		"shutdown":             {appendOptionReply(nil, optGo, repErrShutdown, nil), dataplane.ErrDisconnected},
+		"no GO":                {appendOptionReply(nil, optGo, repErrUnsup, nil), dataplane.ErrNotSupported},
+		"half a reply":         {appendOptionReply(nil, optGo, repAck, nil)[:19], io.ErrUnexpectedEOF},
+		"half of its data":     {info(export(512, canFlags))[:25], io.ErrUnexpectedEOF},
+		"nothing":              {nil, io.EOF},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := fakeServer(t, func(conn net.Conn) {
+				conn.Write([]byte("NBDMAGICIHAVEOPT\x00\x01"))
+				io.ReadFull(conn, make([]byte, 4+optionSize+len(ask("", infoBlockSize))))
+				conn.Write(c.reply)
+			})
+			d, err := Dial(timeLimit(t), o)
+			if err == nil {
+				d.Close()
+			}
+			if !errors.Is(err, c.want) {
+				t.Errorf("error is %v, want %v", err, c.want)
+			}
+		})
+	}
+}
+
+func TestGreetingsThatAreNone(t *testing.T) {
+	for name, greeting := range map[string]string{
+		"HTTP":       "HTTP/1.1 400 Bad Request\r\n",
+		"oldstyle":   "NBDMAGIC\x00\x00\x42\x02\x81\x86\x12\x53\x00\x00\x00\x00",
+		"not fixed":  "NBDMAGICIHAVEOPT\x00\x02",
+		"other":      "NBDMAGICIHAVEOPX\x00\x03",
+		"incomplete": "NBDMAGIC",
+	} {
+		o := fakeServer(t, func(conn net.Conn) { io.WriteString(conn, greeting) })
+		if _, err := Dial(timeLimit(t), o); err == nil || name != "incomplete" && !errors.Is(err, ErrProtocol) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestSilentServer: neither the deadline nor the caller's context waits for it.
+func TestSilentServer(t *testing.T) {
+	stop := make(chan struct{})
+	o := fakeServer(t, func(net.Conn) { <-stop })
+	t.Cleanup(func() { close(stop) })
+	o.Timeout = 20 * time.Millisecond
+	_, err := Dial(timeLimit(t), o)
+	wantError(t, err, context.DeadlineExceeded)
+	o.Timeout = 0
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { time.Sleep(10 * time.Millisecond); cancel() }()
+	_, err = Dial(ctx, o)
+	wantError(t, err, context.Canceled)
+}
