@@ -26,15 +26,6 @@ func prefixes(t testing.TB) (states [][]Digest) {
 	return states
 }
 
-func isPrefix(states [][]Digest, got []Digest) bool {
-	for _, s := range states {
-		if reflect.DeepEqual(s, got) {
-			return true
-		}
-	}
-	return false
-}
-
 // Cut off at each byte, the file opens with the appends that are whole, or not at all; and it can be gone on with.
 func TestCheckpointTruncated(t *testing.T) {
 	_, path := goldenCheckpoint(t)

@@ -60,7 +60,7 @@ var refusedMigrate = []refused{
 	{"migrate: null flag", "POST /v3/volumes/VOL/action", `{"os-migrate_volume": {"host": "h", "force_host_copy": null}}`, nil, 400, "badRequest", "force_host_copy"},
 	{"migrate: cluster", "POST /v3/volumes/VOL/action", `{"os-migrate_volume": {"host": "h", "cluster": "c"}}`, nil, 400, "badRequest", "cluster"},
 	{"migrate: no such volume", "POST /v3/volumes/NONE/action", migrate, nil, 404, "itemNotFound", "Volume NONE could not be found."},
-	{"migrate: no such service", "POST /v3/volumes/VOL/action", migrate, accept(fmt.Errorf("Invalid host: No available service named 'x': %w", migration.ErrInvalid)), 400, "badRequest", "No available service named"},
+	{"migrate: no such service", "POST /v3/volumes/VOL/action", migrate, accept(fmt.Errorf("host: No available service named 'x': %w", migration.ErrInvalid)), 400, "badRequest", "No available service named"},
 	{"migrate: the same under way", "POST /v3/volumes/VOL/action", migrate, accept(fmt.Errorf("migration M: %w", migration.ErrConflict)), 409, "conflictingRequest", "migration M"},
 	{"migrate: in use", "POST /v3/volumes/VOL/action", migrate, accept(fmt.Errorf("volume: %w", volume.ErrInUse)), 400, "badRequest", "in use"},
 	{"migrate: agent stops", "POST /v3/volumes/VOL/action", migrate, accept(volume.ErrClosed), 503, "serviceUnavailable", "stopping"},

@@ -269,13 +269,18 @@ func (d *Device) Close() error {
 		close(d.done)
 		d.land(d.takeLate())
 		err = d.dev.Close()
-		d.calls.Lock() // waits for the calls that were in the device
-		d.calls.Unlock()
+		d.drain()
 		if action.kind == fails {
 			err = fmt.Errorf("fault on close: %w", action.err)
 		}
 	})
 	return err
+}
+
+// drain waits for the calls that were in the device.
+func (d *Device) drain() {
+	d.calls.Lock()
+	defer d.calls.Unlock()
 }
 
 // checkWrite refuses what the device behind would refuse, for faults that answer without asking it.

@@ -23,9 +23,6 @@ const (
 	Close
 )
 
-// changing are the calls after which a late or duplicated write lands.
-const changing = Write | Zero | Discard | Sync
-
 // String names the set's calls.
 func (o Op) String() string {
 	s := ""
