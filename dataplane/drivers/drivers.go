@@ -39,15 +39,12 @@ func Kinds() []string {
 	return kinds
 }
 
-// Open makes the driver of a back end: ErrUnknown names the drivers that there are. The caller closes it.
+// Open makes the driver of a back end: ErrUnknown names the drivers that there are. Errors name the back end. The caller
+// closes the driver.
 func Open(kind string, o Options) (dataplane.Driver, error) {
 	construct := registry[kind]
 	if construct == nil {
 		return nil, fmt.Errorf("backend %s: %w %q: this build has %s", o.Name, ErrUnknown, kind, strings.Join(Kinds(), ", "))
 	}
-	driver, err := construct(o)
-	if err != nil {
-		return nil, fmt.Errorf("backend %s: %w", o.Name, err)
-	}
-	return driver, nil
+	return construct(o)
 }
