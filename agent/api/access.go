@@ -58,16 +58,25 @@ func newJudge(group string) (judge, error) {
 	if group == "" {
 		return j, nil
 	}
+	gid, err := groupID(group)
+	if err != nil {
+		return judge{}, fmt.Errorf("admin %w", err)
+	}
+	j.gid = gid
+	return j, nil
+}
+
+// groupID is the number of a group that is given by its name or its number.
+func groupID(group string) (uint32, error) {
 	number := group
 	if g, err := user.LookupGroup(group); err == nil {
 		number = g.Gid
 	}
 	gid, err := strconv.ParseUint(number, 10, 32)
 	if err != nil {
-		return judge{}, fmt.Errorf("admin group %q: no such group on this node", group)
+		return 0, fmt.Errorf("group %q: no such group on this node", group)
 	}
-	j.gid = uint32(gid)
-	return j, nil
+	return uint32(gid), nil
 }
 
 // caller judges the process behind a connection. groups are its supplementary groups.

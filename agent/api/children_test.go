@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -32,6 +33,10 @@ func childMain(asked []string) {
 	c := socketClient(asked[0])
 	var codes []int
 	for _, line := range asked[1:] {
+		if line == dialOnly {
+			codes = append(codes, dialCode(asked[0]))
+			continue
+		}
 		method, path, _ := strings.Cut(line, " ")
 		code, _, err := do(c, method, path, "")
 		if err != nil {
@@ -41,6 +46,22 @@ func childMain(asked []string) {
 		codes = append(codes, code)
 	}
 	_ = json.NewEncoder(os.Stdout).Encode(codes)
+}
+
+// dialOnly is a line of the child that connects and asks nothing: its code is the errno.
+const dialOnly = "DIAL"
+
+func dialCode(socket string) int {
+	c, err := net.Dial("unix", socket)
+	if err == nil {
+		c.Close()
+		return 0
+	}
+	var errno syscall.Errno
+	if !errors.As(err, &errno) {
+		return -1
+	}
+	return int(errno)
 }
 
 // askAs makes requests in a process with these credentials and returns their statuses.

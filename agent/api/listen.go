@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -21,21 +22,53 @@ const dialTest = time.Second
 // ErrSocketInUse, a stale one (nobody listens) is replaced, any other file is left alone and an error. The socket has mode
 // 0666: everyone may connect, and the peer credentials decide what each may do. Closing the listener removes the socket.
 func Listen(path string) (net.Listener, error) {
+	return listen(path, func() error { return os.Chmod(path, 0o666) })
+}
+
+// ListenPrivate makes a unix socket as Listen does, on which whoever can connect may do everything: it has mode 0600, or
+// 0660 and the group of that name or number if group is not empty. At no time can anyone else connect. A group that is not
+// there is an error, as is one that this process may not give the socket to.
+func ListenPrivate(path, group string) (net.Listener, error) {
+	if group == "" {
+		return listen(path, func() error { return os.Chmod(path, 0o600) })
+	}
+	gid, err := groupID(group)
+	if err != nil {
+		return nil, fmt.Errorf("socket %s: %w", path, err)
+	}
+	return listen(path, func() error {
+		if err := os.Chown(path, -1, int(gid)); err != nil {
+			return err
+		}
+		return os.Chmod(path, 0o660)
+	})
+}
+
+// listen makes the socket at path, closed to all but its owner, and then lets open say who else may connect.
+func listen(path string, open func() error) (net.Listener, error) {
 	if err := makeDirectory(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("unix", path)
+	l, err := (&net.ListenConfig{Control: closeToOthers}).Listen(context.Background(), "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
-	if err := os.Chmod(path, 0o666); err != nil {
+	if err := open(); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
 	return l, nil
+}
+
+// closeToOthers gives a socket that is not bound yet the mode 0600: bind makes the file with the mode of the socket less
+// the umask (Linux, net/unix/af_unix.c: unix_bind_bsd), so that there is no moment in which the umask alone decides.
+func closeToOthers(_, _ string, c syscall.RawConn) error {
+	var failed error
+	err := c.Control(func(fd uintptr) { failed = syscall.Fchmod(int(fd), 0o600) })
+	return errors.Join(err, failed)
 }
 
 // makeDirectory makes dir with mode 0755 whatever the umask; one that is there stays as it is.

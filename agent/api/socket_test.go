@@ -6,9 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 
@@ -131,64 +129,5 @@ func TestOtherListenersAreNobody(t *testing.T) {
 	}
 	if err := <-served; err != nil {
 		t.Error(err)
-	}
-}
-
-func TestListen(t *testing.T) {
-	dir := openDirectory(t)
-	path := filepath.Join(dir, "a", "b", "cvold.sock")
-	old := syscall.Umask(0o077)
-	l, err := Listen(path)
-	syscall.Umask(old)
-	if err != nil {
-		t.Fatal(err)
-	}
-	mode := func(p string) os.FileMode {
-		st, err := os.Stat(p)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return st.Mode().Perm()
-	}
-	if mode(path) != 0o666 || mode(filepath.Dir(path)) != 0o755 {
-		t.Errorf("modes %o %o", mode(path), mode(filepath.Dir(path)))
-	}
-	if _, err := Listen(path); !errors.Is(err, ErrSocketInUse) {
-		t.Errorf("a live socket: %v", err)
-	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false) // as a crash leaves it
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	l, err = Listen(path)
-	if err != nil {
-		t.Fatalf("a stale socket: %v", err)
-	}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the socket outlives its listener: %v", err)
-	}
-}
-
-func TestListenLeavesOtherFilesAlone(t *testing.T) {
-	dir := t.TempDir()
-	file := filepath.Join(dir, "file")
-	if err := os.WriteFile(file, []byte("precious"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	link := filepath.Join(dir, "link")
-	if err := os.Symlink(file, link); err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range []string{file, link, dir, filepath.Join(file, "sock"), filepath.Join(dir, strings.Repeat("x", 120))} {
-		if l, err := Listen(path); err == nil {
-			l.Close()
-			t.Errorf("%s was taken", path)
-		}
-	}
-	if p, _ := os.ReadFile(file); string(p) != "precious" {
-		t.Errorf("%q", p)
 	}
 }
