@@ -1,0 +1,215 @@
+package nbd
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"io"
+	"math"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cvold/cvold/dataplane"
+)
+
+// fuzzPatience is far beyond what any of these inputs takes; who needs it hangs.
+const fuzzPatience = 10 * time.Second
+
+// script is the other end of a connection: it says its bytes and takes whatever comes.
+type script struct {
+	net.Conn
+	taken sync.WaitGroup
+}
+
+// play returns a connection to a peer that sends input, listens, and hangs up after its last byte.
+func play(input []byte) (net.Conn, func()) {
+	near, far := net.Pipe()
+	near.SetDeadline(time.Now().Add(fuzzPatience))
+	p := &script{Conn: far}
+	p.taken.Go(func() { io.Copy(io.Discard, far) })
+	p.taken.Go(func() {
+		far.Write(input)
+		far.Close()
+	})
+	return near, func() {
+		near.Close()
+		p.taken.Wait()
+	}
+}
+
+func FuzzServerNegotiation(f *testing.F) {
+	flags := binary.BigEndian.AppendUint32(nil, clientFixedNewstyle|clientNoZeroes)
+	with := func(options ...[]byte) []byte { return append(bytes.Clone(flags), bytes.Join(options, nil)...) }
+	huge := appendOption(nil, optGo, nil)
+	binary.BigEndian.PutUint32(huge[12:], math.MaxUint32)
+	f.Add(with(appendOption(nil, optGo, ask("disk", infoBlockSize, infoName, infoDescription))), false)
+	f.Add(with(appendOption(nil, optInfo, ask("missing")), appendOption(nil, optList, nil), appendOption(nil, optAbort, nil)), false)
+	f.Add(with(appendOption(nil, optStartTLS, nil), appendOption(nil, optGo, ask("disk"))), true)
+	f.Add(with(appendOption(nil, optExportName, []byte("disk"))), false)
+	f.Add(with(huge), true)
+	f.Add([]byte{0, 0, 0, 9}, false)
+	x, err := newServed(NewExport("disk", "text", newMemory(1<<20)))
+	if err != nil {
+		f.Fatal(err)
+	}
+	config := newAuthority(f).serverConfig()
+	f.Fuzz(func(t *testing.T, input []byte, require bool) {
+		conn, hangUp := play(input)
+		defer hangUp()
+		n := &negotiation{
+			conn: conn, tls: config, require: require, limits: Limits{}.withDefaults(),
+			list: func() []*served { return []*served{x} },
+			find: func(name string) *served {
+				if name == "disk" {
+					return x
+				}
+				return nil
+			},
+		}
+		session, err := n.run(context.Background())
+		if err == nil && (require || session.Export != "disk" || session.Size != 1<<20 || session.MinBlock != 1) {
+			t.Errorf("negotiated %+v", session)
+		}
+	})
+}
+
+// witness is a device that complains about requests that validation should not have let through.
+type witness struct {
+	*memory
+	t *testing.T
+}
+
+func (w witness) check(off, n int64) {
+	if err := dataplane.CheckRange(off, n, int64(len(w.data)), w.info.MinBlock); err != nil || n > maxPayload {
+		w.t.Errorf("a device was asked for %d+%d: %v", off, n, err)
+	}
+}
+
+func (w witness) ReadAt(p []byte, off int64) (int, error) {
+	w.check(off, int64(len(p)))
+	return w.memory.ReadAt(p, off)
+}
+
+func (w witness) WriteAt(p []byte, off int64) (int, error) {
+	w.check(off, int64(len(p)))
+	return w.memory.WriteAt(p, off)
+}
+
+func (w witness) ZeroAt(off, n int64, mode dataplane.ZeroMode) error {
+	w.check(off, n)
+	return w.memory.ZeroAt(off, n, mode)
+}
+
+func (w witness) Discard(off, n int64) error {
+	w.check(off, n)
+	return w.memory.Discard(off, n)
+}
+
+// addRequests seeds with one request of each command, well-formed and not.
+func addRequests(f *testing.F) {
+	encode := func(command, flags uint16, offset uint64, length uint32, payload []byte) []byte {
+		var b [requestSize]byte
+		encodeRequest(&b, header(command, flags, offset, length))
+		return append(b[:], payload...)
+	}
+	read := encode(cmdRead, 0, 0, 512, nil)
+	f.Add(append(encode(cmdWrite, flagFUA, 512, 512, pattern(512)), read...), false)
+	f.Add(append(encode(cmdWrite, 0, math.MaxUint64, 512, pattern(512)), read...), true)
+	f.Add(bytes.Join([][]byte{encode(cmdFlush, 0, 0, 0, nil), encode(cmdTrim, 0, 0, 1024, nil), encode(cmdDisconnect, 0, 0, 0, nil)}, nil), false)
+	f.Add(append(encode(cmdWriteZeroes, flagNoHole|flagFastZero, 0, 4096, nil), encode(77, 77, 77, 77, nil)...), false)
+	f.Add(encode(cmdWrite, 0, 0, math.MaxUint32, pattern(100)), false)
+	f.Add(encode(cmdRead, 0, 0, maxPayload+1, nil)[:27], true)
+}
+
+func FuzzServerTransmission(f *testing.F) {
+	addRequests(f)
+	f.Fuzz(func(t *testing.T, input []byte, readOnly bool) {
+		device := newMemory(64 << 10)
+		device.info.MinBlock = 512
+		e := NewExport("disk", "", witness{device, t})
+		e.ReadOnly = readOnly
+		s := NewServer(ServerOptions{})
+		if err := s.Add(e); err != nil {
+			t.Fatal(err)
+		}
+		session, err := s.find("disk").session()
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, hangUp := play(input)
+		defer hangUp()
+		s.transmit(conn, conn, session, s.log)
+		if readOnly && !bytes.Equal(device.contents(), make([]byte, 64<<10)) {
+			t.Error("a read-only export was written")
+		}
+		if !s.shared.bytes.TryAcquire(s.shared.limits.TotalBytes) {
+			t.Error("memory was not given back")
+		}
+		if err := s.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func FuzzClientNegotiation(f *testing.F) {
+	greeting := []byte("NBDMAGICIHAVEOPT\x00\x03")
+	info := appendOptionReply(bytes.Clone(greeting), optGo, repInfo, encodeExport(Session{Size: 1 << 20, Flags: canFlags}))
+	info = appendOptionReply(info, optGo, repInfo, encodeBlockSize(Session{MinBlock: 512, PreferredBlock: 4096, MaxPayload: 1 << 20}))
+	f.Add(appendOptionReply(bytes.Clone(info), optGo, repAck, nil), false)
+	f.Add(appendOptionReply(bytes.Clone(info), optGo, repErrUnknown, []byte("no such export")), false)
+	f.Add(appendOptionReply(bytes.Clone(greeting), optStartTLS, repAck, nil), true)
+	f.Add(appendOptionReply(bytes.Clone(greeting), optStartTLS, repErrUnsup, nil), true)
+	huge := appendOptionReply(bytes.Clone(greeting), optGo, repInfo, nil)
+	binary.BigEndian.PutUint32(huge[len(huge)-4:], math.MaxUint32)
+	f.Add(huge, false)
+	a := newAuthority(f)
+	config := a.clientConfig()
+	config.ServerName = "localhost"
+	f.Fuzz(func(t *testing.T, input []byte, secured bool) {
+		conn, hangUp := play(input)
+		defer hangUp()
+		h := &handshake{conn: conn, export: "disk"}
+		if secured {
+			h.tls = config
+		}
+		s, err := h.run(context.Background())
+		if err != nil {
+			return
+		}
+		if secured || s.Size < 0 || s.MinBlock == 0 || s.Size%int64(s.MinBlock) != 0 || s.MaxPayload == 0 || s.MaxPayload > maxPayload {
+			t.Errorf("negotiated %+v", s)
+		}
+	})
+}
+
+// FuzzClientTransmission lets three callers wait for what a server says. The cookies of their requests are those that
+// the seeds have, in some order.
+func FuzzClientTransmission(f *testing.F) {
+	replies := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+	cookie := func(uses, number uint64) uint64 { return uses<<32 | number }
+	f.Add(replies(simple(0, cookie(1, 0)), simple(0, cookie(1, 1)), simple(codeEIO, cookie(1, 2)), make([]byte, 600)))
+	f.Add(replies(simple(codeEIO, cookie(1, 0)), simple(codeEPERM, cookie(1, 0))))
+	f.Add(replies(simple(codeESHUTDOWN, cookie(1, 1))))
+	f.Add(replies(simple(0, math.MaxUint64)))
+	f.Add([]byte("\x66\x8e\x33\xef"))
+	f.Fuzz(func(t *testing.T, input []byte) {
+		conn, hangUp := play(input)
+		defer hangUp()
+		session := Session{Size: 1 << 20, Flags: everything, MinBlock: 1, PreferredBlock: 4096, MaxPayload: maxPayload}
+		o, err := DialOptions{Requests: 3}.withDefaults()
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := newDevice([]negotiated{{conn, conn, session}}, o)
+		var callers sync.WaitGroup
+		callers.Go(func() { d.ReadAt(make([]byte, 512), 0) })
+		callers.Go(func() { d.WriteAt(make([]byte, 512), 0) })
+		callers.Go(func() { d.Sync() })
+		callers.Wait()
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
