@@ -38,9 +38,6 @@ func (l *listeners) advertised() string {
 func (a *Agent) listen(passed map[string]net.Listener) error {
 	l, c := &a.listeners, a.config
 	a.onClose("sockets", func(context.Context) error { return l.close() })
-	unix := func(path string) func() (net.Listener, error) {
-		return func() (net.Listener, error) { return api.Listen(path) }
-	}
 	tcp := func(address string) func() (net.Listener, error) {
 		if address == "" {
 			return nil
@@ -53,8 +50,8 @@ func (a *Agent) listen(passed map[string]net.Listener) error {
 		option string
 		make   func() (net.Listener, error)
 	}{
-		{&l.api, passed["api"], "socket", unix(c.Socket)},
-		{&l.nbdUnix, nil, "nbd_socket", unix(c.NBDSocket)},
+		{&l.api, passed["api"], "socket", func() (net.Listener, error) { return api.Listen(c.Socket) }},
+		{&l.nbdUnix, nil, "nbd_socket", func() (net.Listener, error) { return api.ListenPrivate(c.NBDSocket, c.AdminGroup) }},
 		{&l.nbdTCP, passed["nbd"], "nbd_listen", tcp(c.NBDListen)},
 		{&l.peer, passed["peer"], "peer_listen", tcp(c.PeerListen)},
 		{&l.metrics, passed["metrics"], "metrics_listen", tcp(c.MetricsListen)},
