@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,7 +35,7 @@ const closeWait = 60 * time.Second
 type Options struct {
 	Logger *slog.Logger
 	// Listeners are sockets that were opened for the agent, by part: "api", "nbd", "peer", "metrics". A part without one
-	// listens as configured. The agent closes them.
+	// listens as configured. The agent closes them, also when Open fails. "nbd" and "peer" need certificates.
 	Listeners map[string]net.Listener
 }
 
@@ -82,6 +84,7 @@ func Open(c *config.Config, o Options) (*Agent, error) {
 	}
 	a := &Agent{config: c, log: o.Logger, started: time.Now(), failed: make(chan error, 1)}
 	a.ctx, a.stop = context.WithCancel(context.Background())
+	a.onClose("passed sockets", func(context.Context) error { return closeAll(slices.Collect(maps.Values(o.Listeners))) })
 	for _, step := range []func() error{
 		a.openStore,
 		a.openCredentials,

@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/cvold/cvold/agent/api"
@@ -36,6 +38,9 @@ func (l *listeners) advertised() string {
 
 // listen opens every socket, so that an address in use is known before anything is served.
 func (a *Agent) listen(passed map[string]net.Listener) error {
+	if err := a.checkPassed(passed); err != nil {
+		return err
+	}
 	l, c := &a.listeners, a.config
 	a.onClose("sockets", func(context.Context) error { return l.close() })
 	tcp := func(address string) func() (net.Listener, error) {
@@ -68,10 +73,31 @@ func (a *Agent) listen(passed map[string]net.Listener) error {
 	return nil
 }
 
+// checkPassed refuses passed sockets that no part has, or that other machines would reach without certificates: the
+// configuration's own check does not see them.
+func (a *Agent) checkPassed(passed map[string]net.Listener) error {
+	for _, name := range slices.Sorted(maps.Keys(passed)) {
+		switch name {
+		case "api", "metrics":
+		case "nbd", "peer":
+			if a.credentials == nil {
+				return fmt.Errorf("passed socket %s: want ca_file, cert_file and key_file too", name)
+			}
+		default:
+			return fmt.Errorf("passed socket %q: want the name api, nbd, peer or metrics", name)
+		}
+	}
+	return nil
+}
+
 // close closes what no server has closed.
 func (l *listeners) close() error {
+	return closeAll([]net.Listener{l.api, l.nbdUnix, l.nbdTCP, l.peer, l.metrics})
+}
+
+func closeAll(all []net.Listener) error {
 	var problems []error
-	for _, one := range []net.Listener{l.api, l.nbdUnix, l.nbdTCP, l.peer, l.metrics} {
+	for _, one := range all {
 		if one == nil {
 			continue
 		}
