@@ -44,6 +44,11 @@ func main() {
 	os.Exit(code)
 }
 
+// signals gives a context that SIGINT and SIGTERM end.
+func signals() (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+}
+
 // run is the whole daemon: it ends with ctx and answers the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	files, done, code := parse(args, stdout, stderr)

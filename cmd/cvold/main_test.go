@@ -1,0 +1,181 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/cvold/cvold/internal/version"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience bounds every wait of a test.
+const patience = 30 * time.Second
+
+// write makes a configuration in a short directory: a socket's path has at most 107 bytes.
+func write(t *testing.T, more string) (dir, path string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "cv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Mkdir(filepath.Join(dir, "pool"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf("[DEFAULT]\nhost = a\nenabled_backends = pool\nstate_path = %[1]s/state\n[pool]\nvolume_driver = file\n"+
+		"file_directory = %[1]s/pool\n[cvold]\nsocket = %[1]s/s\n%[2]s", dir, more)
+	path = filepath.Join(dir, "cvold.conf")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir, path
+}
+
+// TestEnds: what ends at once, with its exit code and what it says.
+func TestEnds(t *testing.T) {
+	_, unknown := write(t, "sokcet = /x\n")
+	dir, busy := write(t, "")
+	if err := os.WriteFile(filepath.Join(dir, "s"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name        string
+		args        []string
+		code        int
+		out, errors string
+	}{
+		{"version", []string{"--version"}, exitOK, "cvold " + version.Version() + " (" + version.Commit() + ")\n", ""},
+		{"help", []string{"--help"}, exitOK, "", "Usage: cvold [--config-file FILE]"},
+		{"wrong flag", []string{"--verbose"}, exitUsage, "", "flag provided but not defined: -verbose"},
+		{"flag without value", []string{"--config-file"}, exitUsage, "", "flag needs an argument"},
+		{"argument", []string{"start"}, exitUsage, "", `cannot use "start": there are flags only`},
+		{"no file", []string{"--config-file", "/nonexistent"}, exitConfig, "", "cvold: cannot use the configuration:\n  open /nonexistent: no such file"},
+		{"unknown option", []string{"--config-file", unknown}, exitConfig, "", unknown + ":10: [cvold] sokcet: no such option"},
+		{"two files, one bad", []string{"--config-file", busy, "--config-file", unknown}, exitConfig, "", `sokcet`},
+		{"cannot start", []string{"--config-file", busy}, exitFailed, "", "cannot start: socket: socket " + dir + "/s: the file there is no socket"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var out, errs bytes.Buffer
+			code := run(t.Context(), test.args, &out, &errs)
+			if code != test.code || out.String() != test.out || !strings.Contains(errs.String(), test.errors) {
+				t.Errorf("exit code %d, want %d\nstdout %q, want %q\nstderr %q, want %q", code, test.code, out.String(), test.out, errs.String(), test.errors)
+			}
+		})
+	}
+}
+
+// manager is a service manager's end of NOTIFY_SOCKET.
+type manager struct {
+	t    *testing.T
+	conn *net.UnixConn
+}
+
+func newManager(t *testing.T, dir string) *manager {
+	t.Helper()
+	address := &net.UnixAddr{Name: filepath.Join(dir, "notify"), Net: "unixgram"}
+	conn, err := net.ListenUnixgram("unixgram", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	t.Setenv("NOTIFY_SOCKET", address.Name)
+	return &manager{t, conn}
+}
+
+// hears waits for a message that begins with want.
+func (m *manager) hears(want string) {
+	m.t.Helper()
+	if err := m.conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		m.t.Fatal(err)
+	}
+	for p := make([]byte, 4096); ; {
+		n, err := m.conn.Read(p)
+		if err != nil {
+			m.t.Fatalf("waits for %s: %v", want, err)
+		}
+		if strings.HasPrefix(string(p[:n]), want) {
+			return
+		}
+	}
+}
+
+// TestNotifies: the service manager hears how the daemon is, from its start to its end.
+func TestNotifies(t *testing.T) {
+	dir, path := write(t, "")
+	m := newManager(t, dir)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	code, errs := start(ctx, "--config-file", path)
+	m.hears("READY=1")
+	m.hears("STATUS=0 volumes, 0 migrations")
+	if _, err := os.Stat(filepath.Join(dir, "s")); err != nil {
+		t.Errorf("ready without a socket: %v", err)
+	}
+	cancel()
+	m.hears("STOPPING=1")
+	ends(t, code, exitOK, errs)
+	if _, err := os.Stat(filepath.Join(dir, "s")); err == nil {
+		t.Error("the socket is left")
+	}
+}
+
+// start runs the daemon. The text may be read once the code has come.
+func start(ctx context.Context, args ...string) (<-chan int, *bytes.Buffer) {
+	var out, errs bytes.Buffer
+	code := make(chan int, 1)
+	go func() { code <- run(ctx, args, &out, &errs) }()
+	return code, &errs
+}
+
+func ends(t *testing.T, code <-chan int, want int, errs *bytes.Buffer) {
+	t.Helper()
+	select {
+	case got := <-code:
+		if got != want {
+			t.Errorf("exit code %d, want %d: %s", got, want, errs)
+		}
+	case <-time.After(patience):
+		t.Fatal("it does not end")
+	}
+}
+
+// TestTwice: a second daemon of the same configuration says why it does not start, and the first one goes on.
+func TestTwice(t *testing.T) {
+	dir, path := write(t, "")
+	m := newManager(t, dir)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	code, errs := start(ctx, "--config-file", path)
+	m.hears("READY=1")
+	var second bytes.Buffer
+	if got := run(t.Context(), []string{"--config-file", path}, &second, &second); got != exitFailed || !strings.Contains(second.String(), "stop the other one") {
+		t.Errorf("the second one: exit code %d: %s", got, second.String())
+	}
+	cancel()
+	ends(t, code, exitOK, errs)
+}
+
+// TestSignal: SIGTERM ends the context that main gives to run.
+func TestSignal(t *testing.T) {
+	ctx, stop := signals()
+	defer stop()
+	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(patience):
+		t.Error("SIGTERM is not heard")
+	}
+}
