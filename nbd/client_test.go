@@ -271,6 +271,37 @@ func TestDeadlineWhileSending(t *testing.T) {
 	wantError(t, err, dataplane.ErrAbandoned)
 }
 
+// TestEndInTheMidstOfAPayload: a read that has got half of its bytes fails with what ended the device.
+func TestEndInTheMidstOfAPayload(t *testing.T) {
+	half := func(conn net.Conn) {
+		var b [requestSize]byte
+		if greetFake(conn, everything, 1<<20) == nil {
+			io.ReadFull(conn, b[:])
+			conn.Write(append(simple(0, decodeRequest(&b).Handle), make([]byte, 256<<10)...))
+			conn.Read(b[:])
+		}
+	}
+	o := fakeServer(t, half)
+	o.Timeout = 50 * time.Millisecond
+	_, err := dial(t, o).ReadAt(make([]byte, 512<<10), 0)
+	wantError(t, err, dataplane.ErrAbandoned)
+
+	d := dial(t, fakeServer(t, half))
+	result := make(chan error)
+	go func() {
+		_, err := d.ReadAt(make([]byte, 512<<10), 0)
+		result <- err
+	}()
+	await(t, "the payload has begun", func() bool {
+		l := d.links[0]
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.slots[0].uses == 1 && !l.slots[0].busy
+	})
+	d.Close()
+	wantError(t, <-result, dataplane.ErrClosed)
+}
+
 func TestCloseEndsWhatIsInFlight(t *testing.T) {
 	device, began, open := blocked(1 << 20)
 	defer open()
@@ -432,15 +463,18 @@ func TestGreetingsThatAreNone(t *testing.T) {
 
 // TestSilentServer: neither the deadline nor the caller's context waits for it.
 func TestSilentServer(t *testing.T) {
-	stop := make(chan struct{})
-	o := fakeServer(t, func(net.Conn) { <-stop })
-	t.Cleanup(func() { close(stop) })
+	accepted := make(chan struct{}, 2)
+	o := fakeServer(t, func(conn net.Conn) {
+		accepted <- struct{}{}
+		conn.Read(make([]byte, 1)) // until the client hangs up
+	})
 	o.Timeout = 20 * time.Millisecond
 	_, err := Dial(timeLimit(t), o)
 	wantError(t, err, context.DeadlineExceeded)
+	<-accepted
 	o.Timeout = 0
 	ctx, cancel := context.WithCancel(context.Background())
-	go func() { time.Sleep(10 * time.Millisecond); cancel() }()
+	go func() { <-accepted; cancel() }()
 	_, err = Dial(ctx, o)
 	wantError(t, err, context.Canceled)
 }

@@ -238,8 +238,12 @@ func wantError(t testing.TB, err error, wants ...error) {
 // await polls until what holds.
 func await(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !holds(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
+	ctx, poll := timeLimit(t), time.NewTicker(time.Millisecond)
+	defer poll.Stop()
+	for !holds() {
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
 			t.Fatalf("waited in vain until %s", what)
 		}
 	}

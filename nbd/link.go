@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cvold/cvold/dataplane"
 	"github.com/pojntfx/go-nbd/pkg/protocol"
 )
 
@@ -122,7 +121,7 @@ func (l *link) claim(cookie uint64) (s *slot, command uint16, data []byte) {
 	return s, s.call.Type, s.data
 }
 
-// complete tells the caller how the request went. An error is one of the connection; then the caller knows it too.
+// complete tells the caller how the request went. An error is one of the connection.
 func (s *slot) complete(reader io.Reader, command uint16, code uint32, data []byte) error {
 	if code != 0 {
 		err := &replyError{command: command, code: code}
@@ -134,13 +133,19 @@ func (s *slot) complete(reader io.Reader, command uint16, code uint32, data []by
 	}
 	if command == cmdRead {
 		if _, err := io.ReadFull(reader, data); err != nil {
-			err = fmt.Errorf("read payload: %w", err)
-			s.done <- fmt.Errorf("%w: %w", dataplane.ErrDisconnected, err)
-			return err
+			s.reopen()
+			return fmt.Errorf("read payload: %w", err)
 		}
 	}
 	s.done <- nil
 	return nil
+}
+
+// reopen leaves the request to bury, which knows why the connection ended.
+func (s *slot) reopen() {
+	s.link.mu.Lock()
+	defer s.link.mu.Unlock()
+	s.busy = true
 }
 
 // bury fails what is in flight and all that comes later. The receiver has ended.

@@ -10,66 +10,73 @@ import (
 	"github.com/cvold/cvold/dataplane"
 )
 
+const (
+	diskSize = 64 << 20
+	mib      = 1 << 20
+)
+
+// validations are requests to the exports of TestValidation, which have 64 MiB, and the codes that answer them.
+var validations = []struct {
+	export         string
+	command, flags uint16
+	offset         uint64
+	length         uint32
+	want           uint32
+}{
+	// every command within its bounds
+	{"disk", cmdRead, 0, 0, mib, 0}, {"disk", cmdRead, 0, diskSize - 1, 1, 0}, {"disk", cmdRead, flagFUA, 0, 1, 0},
+	{"disk", cmdWrite, 0, 0, mib, 0}, {"disk", cmdWrite, flagFUA, diskSize - 1, 1, 0}, {"disk", cmdWrite, 0, 0, maxPayload, 0},
+	{"disk", cmdFlush, 0, 0, 0, 0}, {"disk", cmdFlush, flagFUA, 0, 0, 0},
+	{"disk", cmdTrim, 0, 0, diskSize, 0}, {"disk", cmdTrim, flagFUA, 0, mib, 0},
+	{"disk", cmdWriteZeroes, 0, 0, diskSize, 0}, {"disk", cmdWriteZeroes, flagNoHole | flagFastZero | flagFUA, 0, diskSize, 0},
+	{"disk", cmdRead, 0, diskSize, 0, 0}, {"disk", cmdWrite, 0, 0, 0, 0}, {"disk", cmdTrim, 0, 0, 0, 0}, {"disk", cmdWriteZeroes, 0, 0, 0, 0},
+
+	// past the end: "Error values"
+	{"disk", cmdRead, 0, diskSize, 1, codeEINVAL}, {"disk", cmdRead, 0, diskSize - 1, 2, codeEINVAL}, {"disk", cmdRead, 0, diskSize + 1, 0, codeEINVAL},
+	{"disk", cmdRead, 0, math.MaxUint64, 1, codeEINVAL}, {"disk", cmdRead, 0, 1 << 63, mib, codeEINVAL},
+	{"disk", cmdWrite, 0, diskSize, 1, codeENOSPC}, {"disk", cmdWrite, 0, diskSize - 1, 2, codeENOSPC}, {"disk", cmdWrite, 0, math.MaxUint64, 4096, codeENOSPC},
+	{"disk", cmdTrim, 0, diskSize, 1, codeEINVAL}, {"disk", cmdTrim, 0, math.MaxUint64, math.MaxUint32, codeEINVAL},
+	{"disk", cmdWriteZeroes, 0, diskSize, 1, codeENOSPC}, {"disk", cmdWriteZeroes, 0, 0, math.MaxUint32, codeENOSPC},
+
+	// longer than the largest payload: "Size constraints"
+	{"disk", cmdRead, 0, 0, maxPayload + 1, codeEOVERFLOW}, {"disk", cmdWrite, 0, 0, maxPayload + 1, codeEINVAL},
+
+	// flags that do not belong: "Error values"
+	{"disk", cmdRead, flagNoHole, 0, 1, codeEINVAL}, {"disk", cmdWrite, flagNoHole, 0, 4096, codeEINVAL},
+	{"disk", cmdWrite, flagFastZero, 0, 4096, codeEINVAL}, {"disk", cmdTrim, flagNoHole, 0, 1, codeEINVAL},
+	{"disk", cmdFlush, flagFastZero, 0, 0, codeEINVAL}, {"disk", cmdWriteZeroes, 1 << 2, 0, 1, codeEINVAL},
+	{"disk", cmdRead, 1 << 15, 0, 1, codeEINVAL}, {"disk", cmdRead, 1 << 2, 0, 1, codeEINVAL},
+	{"slow", cmdWriteZeroes, flagFastZero, 0, 1, codeEINVAL}, {"slow", cmdWriteZeroes, flagNoHole, 0, 1, 0},
+
+	// commands that are unknown, or known to others: CACHE, BLOCK_STATUS, RESIZE
+	{"disk", 5, 0, 0, 4096, codeEINVAL}, {"disk", 7, 0, 0, 4096, codeEINVAL}, {"disk", 8, 0, 0, 4096, codeEINVAL},
+	{"disk", 9, 0, 0, math.MaxUint32, codeEINVAL}, {"disk", math.MaxUint16, math.MaxUint16, 0, 0, codeEINVAL},
+
+	// FLUSH has no range
+	{"disk", cmdFlush, 0, 0, 512, codeEINVAL}, {"disk", cmdFlush, 0, 512, 0, codeEINVAL},
+
+	// blocks
+	{"sectors", cmdRead, 0, 512, 512, 0}, {"sectors", cmdRead, 0, 1, 512, codeEINVAL}, {"sectors", cmdRead, 0, 0, 511, codeEINVAL},
+	{"sectors", cmdWrite, 0, 0, 513, codeEINVAL}, {"sectors", cmdTrim, 0, 256, 512, codeEINVAL}, {"sectors", cmdWriteZeroes, 0, 0, 1, codeEINVAL},
+
+	// read-only: everything that changes is EPERM, and FUA was not offered
+	{"fixed", cmdRead, 0, 0, mib, 0}, {"fixed", cmdFlush, 0, 0, 0, 0}, {"fixed", cmdWrite, 0, 0, mib, codeEPERM},
+	{"fixed", cmdTrim, 0, 0, mib, codeEPERM}, {"fixed", cmdWriteZeroes, 0, 0, mib, codeEPERM}, {"fixed", cmdWrite, 0, diskSize, 1, codeEPERM},
+	{"fixed", cmdRead, flagFUA, 0, 1, codeEINVAL}, {"fixed", cmdWrite, flagFUA, 0, 4096, codeEINVAL},
+}
+
 // TestValidation sends every kind of wrong request, each followed by a right one: the connection stays in step.
 func TestValidation(t *testing.T) {
-	const size, mib = 64 << 20, 1 << 20
-	sectors := newMemory(size)
+	sectors := newMemory(diskSize)
 	sectors.info.MinBlock = 512
-	slow := newMemory(size)
+	slow := newMemory(diskSize)
 	slow.info.FastZero = false
-	fixed := NewExport("fixed", "", newMemory(size))
+	fixed := NewExport("fixed", "", newMemory(diskSize))
 	fixed.ReadOnly = true
-	s := startServer(t, ServerOptions{}, NewExport("disk", "", newMemory(size)), NewExport("sectors", "", sectors), NewExport("slow", "", slow), fixed)
+	s := startServer(t, ServerOptions{}, NewExport("disk", "", newMemory(diskSize)), NewExport("sectors", "", sectors), NewExport("slow", "", slow), fixed)
 	o := listen(t, s, "unix", ListenOptions{})
 
-	for _, c := range []struct {
-		export         string
-		command, flags uint16
-		offset         uint64
-		length         uint32
-		want           uint32
-	}{
-		// every command within its bounds
-		{"disk", cmdRead, 0, 0, mib, 0}, {"disk", cmdRead, 0, size - 1, 1, 0}, {"disk", cmdRead, flagFUA, 0, 1, 0},
-		{"disk", cmdWrite, 0, 0, mib, 0}, {"disk", cmdWrite, flagFUA, size - 1, 1, 0}, {"disk", cmdWrite, 0, 0, maxPayload, 0},
-		{"disk", cmdFlush, 0, 0, 0, 0}, {"disk", cmdFlush, flagFUA, 0, 0, 0},
-		{"disk", cmdTrim, 0, 0, size, 0}, {"disk", cmdTrim, flagFUA, 0, mib, 0},
-		{"disk", cmdWriteZeroes, 0, 0, size, 0}, {"disk", cmdWriteZeroes, flagNoHole | flagFastZero | flagFUA, 0, size, 0},
-		{"disk", cmdRead, 0, size, 0, 0}, {"disk", cmdWrite, 0, 0, 0, 0}, {"disk", cmdTrim, 0, 0, 0, 0}, {"disk", cmdWriteZeroes, 0, 0, 0, 0},
-
-		// past the end: "Error values"
-		{"disk", cmdRead, 0, size, 1, codeEINVAL}, {"disk", cmdRead, 0, size - 1, 2, codeEINVAL}, {"disk", cmdRead, 0, size + 1, 0, codeEINVAL},
-		{"disk", cmdRead, 0, math.MaxUint64, 1, codeEINVAL}, {"disk", cmdRead, 0, 1 << 63, mib, codeEINVAL},
-		{"disk", cmdWrite, 0, size, 1, codeENOSPC}, {"disk", cmdWrite, 0, size - 1, 2, codeENOSPC}, {"disk", cmdWrite, 0, math.MaxUint64, 4096, codeENOSPC},
-		{"disk", cmdTrim, 0, size, 1, codeEINVAL}, {"disk", cmdTrim, 0, math.MaxUint64, math.MaxUint32, codeEINVAL},
-		{"disk", cmdWriteZeroes, 0, size, 1, codeENOSPC}, {"disk", cmdWriteZeroes, 0, 0, math.MaxUint32, codeENOSPC},
-
-		// longer than the largest payload: "Size constraints"
-		{"disk", cmdRead, 0, 0, maxPayload + 1, codeEOVERFLOW}, {"disk", cmdWrite, 0, 0, maxPayload + 1, codeEINVAL},
-
-		// flags that do not belong: "Error values"
-		{"disk", cmdRead, flagNoHole, 0, 1, codeEINVAL}, {"disk", cmdWrite, flagNoHole, 0, 4096, codeEINVAL},
-		{"disk", cmdWrite, flagFastZero, 0, 4096, codeEINVAL}, {"disk", cmdTrim, flagNoHole, 0, 1, codeEINVAL},
-		{"disk", cmdFlush, flagFastZero, 0, 0, codeEINVAL}, {"disk", cmdWriteZeroes, 1 << 2, 0, 1, codeEINVAL},
-		{"disk", cmdRead, 1 << 15, 0, 1, codeEINVAL}, {"disk", cmdRead, 1 << 2, 0, 1, codeEINVAL},
-		{"slow", cmdWriteZeroes, flagFastZero, 0, 1, codeEINVAL}, {"slow", cmdWriteZeroes, flagNoHole, 0, 1, 0},
-
-		// commands that are unknown, or known to others: CACHE, BLOCK_STATUS, RESIZE
-		{"disk", 5, 0, 0, 4096, codeEINVAL}, {"disk", 7, 0, 0, 4096, codeEINVAL}, {"disk", 8, 0, 0, 4096, codeEINVAL},
-		{"disk", 9, 0, 0, math.MaxUint32, codeEINVAL}, {"disk", math.MaxUint16, math.MaxUint16, 0, 0, codeEINVAL},
-
-		// FLUSH has no range
-		{"disk", cmdFlush, 0, 0, 512, codeEINVAL}, {"disk", cmdFlush, 0, 512, 0, codeEINVAL},
-
-		// blocks
-		{"sectors", cmdRead, 0, 512, 512, 0}, {"sectors", cmdRead, 0, 1, 512, codeEINVAL}, {"sectors", cmdRead, 0, 0, 511, codeEINVAL},
-		{"sectors", cmdWrite, 0, 0, 513, codeEINVAL}, {"sectors", cmdTrim, 0, 256, 512, codeEINVAL}, {"sectors", cmdWriteZeroes, 0, 0, 1, codeEINVAL},
-
-		// read-only: everything that changes is EPERM, and FUA was not offered
-		{"fixed", cmdRead, 0, 0, mib, 0}, {"fixed", cmdFlush, 0, 0, 0, 0}, {"fixed", cmdWrite, 0, 0, mib, codeEPERM},
-		{"fixed", cmdTrim, 0, 0, mib, codeEPERM}, {"fixed", cmdWriteZeroes, 0, 0, mib, codeEPERM}, {"fixed", cmdWrite, 0, size, 1, codeEPERM},
-		{"fixed", cmdRead, flagFUA, 0, 1, codeEINVAL}, {"fixed", cmdWrite, flagFUA, 0, 4096, codeEINVAL},
-	} {
+	for _, c := range validations {
 		t.Run(fmt.Sprintf("%s %s %#x %d+%d", c.export, commandName(c.command), c.flags, c.offset, c.length), func(t *testing.T) {
 			o := o
 			o.Export = c.export

@@ -128,7 +128,7 @@ func TestTrickle(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, o := openLimited(t, Limits{StallTimeout: 30 * time.Millisecond}, newMemory(1<<20))
 			client, other := opened(t, o), dial(t, o)
-			time.Sleep(50 * time.Millisecond) // idle is no stall
+			<-time.After(50 * time.Millisecond) // idle is no stall
 			mustRead(t, other, 512, 0)
 			bytes(client)
 			client.wantClosed()
