@@ -3,6 +3,7 @@ package nbd
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -443,6 +444,33 @@ func TestHostileNegotiation(t *testing.T) {
 				t.Errorf("error is %v, want %v", err, c.want)
 			}
 		})
+	}
+}
+
+// TestHostileSTARTTLS: TLS that was demanded is had, or the connection is not.
+func TestHostileSTARTTLS(t *testing.T) {
+	for name, c := range map[string]struct {
+		reply []byte
+		want  error
+	}{
+		"unsupported":   {appendOptionReply(nil, optStartTLS, repErrUnsup, nil), ErrNoTLS},
+		"policy":        {appendOptionReply(nil, optStartTLS, repErrPolicy, []byte("no")), ErrNoTLS},
+		"ACK with data": {appendOptionReply(nil, optStartTLS, repAck, []byte("x")), ErrProtocol},
+		"no ACK":        {appendOptionReply(nil, optStartTLS, repServer, nil), ErrProtocol},
+		"nothing":       {nil, io.EOF},
+		"no TLS behind": {appendOptionReply(nil, optStartTLS, repAck, nil), io.EOF},
+	} {
+		o := fakeServer(t, func(conn net.Conn) {
+			conn.Write([]byte("NBDMAGICIHAVEOPT\x00\x01"))
+			io.ReadFull(conn, make([]byte, 4+optionSize))
+			conn.Write(c.reply)
+			conn.(*net.UnixConn).CloseWrite()
+			io.Copy(io.Discard, conn)
+		})
+		o.TLS = &tls.Config{ServerName: "localhost"}
+		if _, err := Dial(timeLimit(t), o); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
 	}
 }
 

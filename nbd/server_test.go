@@ -31,16 +31,35 @@ func TestAdd(t *testing.T) {
 		wantError(t, s.Add(e), ErrInvalidExport)
 	}
 	lost := Export{}
-	lost.Name, lost.Backend = "lost", odd2{}
+	lost.Name, lost.Backend = "lost", sizeless{}
 	wantError(t, s.Add(lost), dataplane.ErrIO)
 	s.Close(timeLimit(t))
 	wantError(t, s.Add(NewExport("late", "", newMemory(512))), ErrServerClosed)
 }
 
-// odd2 is a backend whose size is not known.
-type odd2 struct{ odd }
+// TestBlocksAreTellable: what a device says of its blocks is told within the protocol's bounds ("Size constraints").
+func TestBlocksAreTellable(t *testing.T) {
+	for _, c := range []struct {
+		min, preferred int64
+		wantMin, want  uint32
+	}{{0, 0, 1, 4096}, {1, 1, 1, 512}, {512, 3000, 512, 4096}, {64 << 10, 512, 64 << 10, 64 << 10}, {1, 1 << 30, 1, maxPayload}} {
+		device := newMemory(1 << 20)
+		device.info.MinBlock, device.info.PreferredBlock = c.min, c.preferred
+		x, err := newServed(NewExport("disk", "", device))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := x.session()
+		if err != nil || s.MinBlock != c.wantMin || s.PreferredBlock != c.want {
+			t.Errorf("blocks of %d, %d preferred are told as %d, %d, %v", c.min, c.preferred, s.MinBlock, s.PreferredBlock, err)
+		}
+	}
+}
 
-func (odd2) Size() (int64, error) { return 0, dataplane.ErrIO }
+// sizeless is a backend whose size is not known.
+type sizeless struct{ odd }
+
+func (sizeless) Size() (int64, error) { return 0, dataplane.ErrIO }
 
 // TestRemoveIsAFence: under load from many clients, nothing reaches the device after Remove has returned.
 func TestRemoveIsAFence(t *testing.T) {

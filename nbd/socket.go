@@ -7,9 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unixSocketBytes is the buffer of a unix socket: a reply of the usual size leaves in one go, and the sender turns to
-// the next request while the receiver copies. TCP grows its own buffers, and stops doing so when told a size.
-const unixSocketBytes = 4 << 20
+// unixSocketBytes is the send buffer of a unix socket: a reply of the usual size leaves in one go, and the sender turns
+// to the next request while the receiver copies. More brings nothing, and is what a client that does not read costs the
+// kernel. TCP grows its own buffers, and stops doing so when told a size.
+const unixSocketBytes = 2 << 20
 
 // tuneSocket enlarges a unix socket's send buffer, past the system's limit where the process may. Go sets TCP_NODELAY
 // by itself ("Protocol phases": both ends SHOULD). Failures cost speed only.
