@@ -15,6 +15,6 @@
 // by its own socket. The client's callers each hold one of a fixed number of slots until the reply with the slot's
 // cookie has come.
 //
-// The shape of an export, the contract of a backend and the protocol numbers are those of go-nbd
-// (github.com/pojntfx/go-nbd), its negotiation, transmission and client are not used.
+// The shape of an export, the contract of a backend, and the protocol's numbers and headers are those of go-nbd
+// (github.com/pojntfx/go-nbd); its negotiation, transmission and client are not used.
 package nbd
