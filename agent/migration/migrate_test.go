@@ -58,7 +58,7 @@ func (w *world) clean(id string, want []byte) (owner *testNode, record catalog.V
 		for _, g := range guests {
 			w.t.Errorf("node %s: guest %s %s is left over", n.name, g.MigrationID, g.State)
 		}
-		objects += n.files("volumes")
+		objects += n.files("volumes") + n.files("spare")
 		if left := n.files("migrations"); left > 0 {
 			w.t.Errorf("node %s: %d files of migrations are left over", n.name, left)
 		}

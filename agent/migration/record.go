@@ -56,7 +56,9 @@ var shown = map[catalog.MigrationState]catalog.MigrationStatus{
 
 // moveTo enters a state: the record's history says so, and the volume's migration_status shows it.
 func moveTo(tx catalog.Tx, m *catalog.Migration, next catalog.MigrationState) error {
-	m.Failures = 0
+	if next != catalog.StateCopying && next != catalog.StateReadying {
+		m.Failures = 0 // else they count until bytes were verified: a target may be prepared again and again, and no more
+	}
 	if next != catalog.StateFailed {
 		m.Reason = ""
 	}
@@ -151,13 +153,16 @@ func node(host string) string {
 	return name
 }
 
-// prune drops the oldest ended migrations beyond historyMax, in the transaction in which another one ends.
+// prune drops the oldest ended migrations beyond historyMax, in the transaction in which another one ends. A success that
+// the target has not confirmed stays: the target may ask after it, and no record would mean that it was aborted.
 func prune(tx catalog.Tx) error {
 	all, err := catalog.Migrations.All(tx)
 	if err != nil {
 		return err
 	}
-	ended := slices.DeleteFunc(all, func(m catalog.Migration) bool { return !m.State.Final() })
+	ended := slices.DeleteFunc(all, func(m catalog.Migration) bool {
+		return !m.State.Final() || m.State == catalog.StateSucceeded && m.Reason != ""
+	})
 	if len(ended) <= historyMax {
 		return nil
 	}

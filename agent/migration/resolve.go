@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cvold/cvold/agent/catalog"
+	"github.com/cvold/cvold/internal/durable"
 )
 
 // Resolve is the operator's word on a migration whose two agents cannot settle it: owner is the node that shall own the
@@ -33,6 +34,8 @@ func (e *Engine) keepHere(ctx context.Context, m catalog.Migration) error {
 	switch {
 	case m.State.BeforeCommit():
 		return e.abort(ctx, m.ID, "resolved by the operator: "+e.o.Node+" owns the volume")
+	case m.State.Committed() && node(m.TargetHost) == e.o.Node:
+		return refuse(ErrTooLate, "migration %s is %s: the volume is at %s, on this same node", m.ID, m.State, m.TargetHost)
 	case m.State == catalog.StateCommitting:
 		return e.settle(ctx, m, reclaim)
 	case m.State == catalog.StateAborting:
@@ -51,7 +54,9 @@ func (e *Engine) giveAway(ctx context.Context, m catalog.Migration) error {
 		err := changeVolume(tx, m.TargetID, m.ID, func(n *catalog.Volume) {
 			n.Status, n.MigrationID, n.MigrationStatus = catalog.StatusKept, "", catalog.MigrationNone
 		})
-		return errors.Join(err, moveTo(tx, m, catalog.StateSucceeded))
+		err = errors.Join(err, moveTo(tx, m, catalog.StateSucceeded))
+		m.Reason = "resolved by the operator: " + node(m.TargetHost) + " has not confirmed that it owns the volume"
+		return err
 	})
 }
 
@@ -77,9 +82,10 @@ func (e *Engine) settle(ctx context.Context, m catalog.Migration, fn func(catalo
 		select {
 		case <-r.done:
 		case <-ctx.Done():
+			return nil
 		}
 	}
-	return nil
+	return durable.Remove(e.o.checkpointPath(m.ID))
 }
 
 // reclaim undoes the point of no return: the volume is this agent's again, at an epoch above the target's.

@@ -45,6 +45,7 @@ func (r *run) loop(ctx context.Context) {
 		return
 	}
 	defer lease.Release()
+	defer r.release() // before the lease
 	for ctx.Err() == nil {
 		m, err := r.e.load(r.id)
 		if err != nil {

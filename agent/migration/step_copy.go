@@ -104,6 +104,9 @@ func (r *run) checkpoint(ctx context.Context, m catalog.Migration) (c *transfer.
 		c, err = transfer.CreateCheckpoint(path, want)
 		return err
 	})
+	if err != nil && c != nil {
+		_ = c.Close() // it may be closed already
+	}
 	return c, fresh, err
 }
 
@@ -211,7 +214,9 @@ func (r *run) copied(ctx context.Context, m catalog.Migration, c *transfer.Check
 	}
 	p := r.progress.Snapshot()
 	return r.advance(ctx, touchCopied, m, catalog.StateReadying, func(_ catalog.Tx, m *catalog.Migration) error {
-		m.Root = root.String()
+		if m.Root = root.String(); p.VerifiedBytes > m.VerifiedBytes {
+			m.Failures = 0
+		}
 		m.VerifiedBytes, m.SkippedBytes, m.SentBytes = m.SourceObject.Size, p.ZeroBytes, p.SentBytes
 		return nil
 	})

@@ -171,17 +171,8 @@ func geometry(g catalog.Guest) (transfer.Geometry, error) {
 // fence ends what a session holds: no request of the attempt is in flight any more when it returns nil. On an error
 // nothing may be built on the object, for a write may still land.
 func (t *Target) fence(ctx context.Context, s *session) error {
-	if s.verify != nil {
-		s.verify.end()
-		s.verify = nil
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fenceWait)
-	defer cancel()
-	if s.export != "" {
-		if err := t.o.NBD.Remove(ctx, s.export); err != nil && !errors.Is(err, nbd.ErrNoExport) {
-			return fmt.Errorf("drain export %s: %w", s.export, err)
-		}
-		s.export = ""
+	if err := t.endWriting(ctx, s); err != nil {
+		return err
 	}
 	var failed error
 	for _, d := range []*dataplane.Device{&s.device, &s.medium} {
@@ -194,6 +185,26 @@ func (t *Target) fence(ctx context.Context, s *session) error {
 	}
 	s.attempt = 0
 	return failed
+}
+
+// endWriting ends the read-back and the export of a session, and leaves its devices.
+func (t *Target) endWriting(ctx context.Context, s *session) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fenceWait)
+	defer cancel()
+	if s.verify != nil {
+		if err := s.verify.end(ctx); err != nil {
+			return err
+		}
+		s.verify = nil
+	}
+	if s.export == "" {
+		return nil
+	}
+	if err := t.o.NBD.Remove(ctx, s.export); err != nil && !errors.Is(err, nbd.ErrNoExport) {
+		return fmt.Errorf("drain export %s: %w", s.export, err)
+	}
+	s.export = ""
+	return nil
 }
 
 // Close lets go of everything without changing a record: what is under way goes on after the next start.
@@ -212,6 +223,12 @@ func (t *Target) Close(ctx context.Context) error {
 		failed = append(failed, t.fence(ctx, s))
 		unlock()
 	}
-	t.wg.Wait()
+	done := make(chan struct{})
+	go func() { t.wg.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		failed = append(failed, context.Cause(ctx))
+	}
 	return errors.Join(failed...)
 }

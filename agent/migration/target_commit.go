@@ -86,7 +86,11 @@ func (t *Target) rename(ctx context.Context, g catalog.Guest) error {
 		if err != nil && !errors.Is(err, catalog.ErrNotFound) {
 			return err
 		}
-		mine := err == nil && v.NameID == g.Target.ID && v.Identity == g.Target.Identity && v.MigrationID == ""
+		mine := err == nil && v.NameID == g.Target.ID && v.Identity == g.Target.Identity
+		if mine && v.MigrationID != "" && g.Renaming {
+			return renameLater(*g, v)
+		}
+		mine = mine && v.MigrationID == ""
 		g.Renaming, g.Renamed = mine, !mine
 		return nil
 	})
@@ -96,6 +100,12 @@ func (t *Target) rename(ctx context.Context, g catalog.Guest) error {
 	return t.o.Volumes.Rename(ctx, g.VolumeID, func(ctx context.Context, v catalog.Volume) error { return t.renameObject(ctx, g, v) })
 }
 
+// renameLater: another migration has taken the volume on since the rename was begun, and knows the object by the name
+// that the record has.
+func renameLater(g catalog.Guest, v catalog.Volume) error {
+	return refuse(ErrBusy, "volume %s is not renamed while migration %s holds it (migration %s)", v.ID, v.MigrationID, g.MigrationID)
+}
+
 // renameObject calls the driver and writes what it said. The volume's record is not changed by others meanwhile.
 func (t *Target) renameObject(ctx context.Context, g catalog.Guest, v catalog.Volume) error {
 	backend, err := t.o.Volumes.Backend(g.Host)
@@ -103,6 +113,9 @@ func (t *Target) renameObject(ctx context.Context, g catalog.Guest, v catalog.Vo
 		return err
 	}
 	var update *dataplane.VolumeUpdate
+	if v.MigrationID != "" {
+		return renameLater(g, v)
+	}
 	if updater, ok := backend.Driver.(dataplane.MigrationUpdater); ok && v.NameID == g.Target.ID {
 		err = t.o.touch(ctx, g.MigrationID, touchGuestRename, func() error {
 			own := v.Volume

@@ -28,10 +28,19 @@ func (t *Target) Prepare(ctx context.Context, r PrepareRequest) (PrepareReply, e
 	}
 	s, unlock := t.session(r.MigrationID)
 	defer unlock()
-	if s.attempt == r.Attempt && s.export != "" {
-		return s.reply, nil // the same call again
+	g, err := t.load(r.MigrationID)
+	switch {
+	case errors.Is(err, ErrUnknown):
+		err = t.wanted(ctx, r)
+	case err == nil:
+		if err = again(&g, r); err == nil && s.attempt == r.Attempt && s.export != "" {
+			return s.reply, nil // the same call again
+		}
 	}
-	g, err := t.admit(ctx, r, backend)
+	if err != nil {
+		return PrepareReply{}, err
+	}
+	g, err = t.admit(ctx, r, backend)
 	if err != nil {
 		return PrepareReply{}, err
 	}
@@ -65,6 +74,30 @@ func validPrepare(r PrepareRequest) error {
 	}
 	if r.Attempt == 0 || r.Volume.OwnerEpoch != r.Epoch || r.AllocatedBytes < 0 || r.AllocatedBytes > r.Volume.Size {
 		return refuse(ErrRefused, "attempt %d of epoch %d with %d of %d bytes makes no sense", r.Attempt, r.Epoch, r.AllocatedBytes, r.Volume.Size)
+	}
+	return nil
+}
+
+// wanted asks the source whether a migration that is not known here is still to be: a Prepare may come late, after the
+// migration has ended and was forgotten.
+func (t *Target) wanted(ctx context.Context, r PrepareRequest) error {
+	if r.Node == t.o.Node {
+		return nil // the call came by no wire
+	}
+	peer, err := t.o.Peer(r.Node)
+	if err != nil {
+		return refuse(ErrRefused, "node %s is not known here: %s", r.Node, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, describeWait)
+	defer cancel()
+	reply, err := peer.Outcome(ctx, Token{MigrationID: r.MigrationID, Attempt: r.Attempt, Epoch: r.Epoch, StoreID: t.o.Store.ID(), Node: t.o.Node})
+	switch {
+	case err != nil:
+		return fmt.Errorf("ask %s back: %w", r.Node, err)
+	case reply.StoreID != r.StoreID:
+		return refuse(ErrInDoubt, "node %s has the store %s, and the call came from %s", r.Node, reply.StoreID, r.StoreID)
+	case reply.Outcome != OutcomeUndecided:
+		return refuse(ErrAborted, "node %s says of migration %s: %s", r.Node, r.MigrationID, reply.Outcome)
 	}
 	return nil
 }
@@ -107,6 +140,10 @@ func again(g *catalog.Guest, r PrepareRequest) error {
 		return refuse(ErrAborted, "migration %s was aborted: %s", g.MigrationID, g.Reason)
 	case catalog.GuestCommitted, catalog.GuestInDoubt:
 		return refuse(ErrRefused, "migration %s is %s here", g.MigrationID, g.State)
+	case catalog.GuestReady:
+		if r.Attempt == g.Attempt { // the call comes late or twice: the source may have passed the point of no return
+			return refuse(ErrStale, "attempt %d of migration %s is ready here already", g.Attempt, g.MigrationID)
+		}
 	}
 	if g.VolumeID != r.Volume.ID || g.Target.ID != r.TargetID || g.Target.Size != r.Volume.Size || g.Host != r.Host {
 		return refuse(ErrRefused, "migration %s was of another volume, target, size or host", g.MigrationID)

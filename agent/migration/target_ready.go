@@ -79,10 +79,15 @@ type readBack struct {
 	bytes   atomic.Int64
 }
 
-// end stops it and waits.
-func (b *readBack) end() {
+// end stops it and waits, no longer than ctx: a medium may hang.
+func (b *readBack) end(ctx context.Context) error {
 	b.cancel()
-	<-b.done
+	select {
+	case <-b.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("end the read-back: %w", context.Cause(ctx))
+	}
 }
 
 // Ready is P1; see Peer.
@@ -124,8 +129,8 @@ func (t *Target) readying(ctx context.Context, r ReadyRequest) (b *readBack, don
 	if err != nil {
 		return nil, false, err
 	}
-	s.verify = t.startReadBack(g, r.Attempt)
-	return s.verify, false, nil
+	s.verify, err = t.startReadBack(g, r.Attempt)
+	return s.verify, false, err
 }
 
 // mayReady checks a Ready against the record.
@@ -159,23 +164,33 @@ func mayReady(g catalog.Guest, r ReadyRequest) error {
 // drain ends write access and makes everything written durable. Without a session (this agent was restarted) the object
 // is opened once more for the flush: what was answered before may still be in the cache of the node alone.
 func (t *Target) drain(ctx context.Context, s *session, g catalog.Guest) error {
-	device := s.device
-	s.device = nil
-	if err := t.fence(ctx, s); err != nil {
+	if err := t.endWriting(ctx, s); err != nil {
 		return err
 	}
-	if device == nil {
+	if s.device == nil {
 		var err error
 		user := volume.User{Kind: volume.UserMigration, Name: g.MigrationID}
-		if device, err = t.o.Volumes.OpenObject(ctx, g.Host, g.Target, user, dataplane.Mode{}); err != nil {
+		if s.device, err = t.o.Volumes.OpenObject(ctx, g.Host, g.Target, user, dataplane.Mode{}); err != nil {
 			return fmt.Errorf("open the target: %w", err)
 		}
 	}
-	return errors.Join(device.Sync(), device.Close())
+	failed := s.device.Sync()
+	if err := t.fence(ctx, s); err != nil {
+		return err
+	}
+	if failed != nil { // it is told of once, and what it lost is not known
+		return refuse(ErrRootDiffers, "flush the target: %s", failed)
+	}
+	return nil
 }
 
 // startReadBack begins to read everything back from the medium.
-func (t *Target) startReadBack(g catalog.Guest, attempt uint64) *readBack {
+func (t *Target) startReadBack(g catalog.Guest, attempt uint64) (*readBack, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return nil, refuse(ErrBusy, "the agent shuts down")
+	}
 	ctx, cancel := context.WithCancel(t.ctx)
 	b := &readBack{attempt: attempt, cancel: cancel, done: make(chan struct{})}
 	t.wg.Add(1)
@@ -185,7 +200,7 @@ func (t *Target) startReadBack(g catalog.Guest, attempt uint64) *readBack {
 		defer cancel()
 		b.err = t.o.touch(ctx, g.MigrationID, touchGuestVerify, func() error { return t.readBack(ctx, b, g) })
 	}()
-	return b
+	return b, nil
 }
 
 // readBack opens the medium, digests all of it, and writes the manifest on the way.

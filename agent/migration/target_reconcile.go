@@ -93,19 +93,24 @@ func (t *Target) ask(ctx context.Context, s *session, g catalog.Guest) error {
 		return t.commit(ctx, g.MigrationID)
 	case reply.Outcome == OutcomeUndecided && same:
 		return nil
+	case reply.Outcome == OutcomeCommitted && same:
+		return t.doubt(ctx, g, fmt.Sprintf("node %s has handed the volume over, and this catalog says %s: it is older than the hand-over", g.SourceNode, g.State))
 	case same:
 		return t.abort(ctx, s, g, "the source says: "+string(reply.Outcome)+" "+reply.Reason)
 	case g.State == catalog.GuestReady:
-		return t.doubt(ctx, g, reply.StoreID)
+		return t.doubt(ctx, g, fmt.Sprintf("node %s answers with the store %s, and the migration is of %s", g.SourceNode, reply.StoreID, g.SourceStoreID))
 	case g.State == catalog.GuestInDoubt:
 		return nil
 	}
 	return t.abort(ctx, s, g, "the source's store "+g.SourceStoreID+" is gone, and the hand-over had not begun")
 }
 
-// doubt keeps everything and serves nothing: the store that could tell is not there any more.
-func (t *Target) doubt(ctx context.Context, g catalog.Guest, store string) error {
-	reason := fmt.Sprintf("node %s answers with the store %s, and the migration is of %s: see cvol migration resolve", g.SourceNode, store, g.SourceStoreID)
+// doubt keeps everything and serves nothing: one of the two stores is not the one that began the migration.
+func (t *Target) doubt(ctx context.Context, g catalog.Guest, why string) error {
+	if g.State == catalog.GuestInDoubt {
+		return nil
+	}
+	reason := why + ": see cvol migration resolve"
 	t.o.Logger.Error("migration is in doubt", "migration", g.MigrationID, "volume", g.VolumeID, "reason", reason)
 	_, err := t.update(ctx, g.MigrationID, touchGuestReady, func(_ catalog.Tx, g *catalog.Guest) error {
 		g.State, g.Reason = catalog.GuestInDoubt, reason

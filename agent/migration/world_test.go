@@ -42,6 +42,8 @@ type world struct {
 	gate gate
 	// minimum is minimum_verify_for_delete of the nodes.
 	minimum transfer.Class
+	// retries is the nodes' RetryLimit.
+	retries int
 }
 
 // testNode is one agent without its API. It can crash, and be started again on what it left.
@@ -53,9 +55,11 @@ type testNode struct {
 	dead      atomic.Bool
 	crashed   chan struct{} // closed by crash
 	wrap      func(dataplane.Driver) dataplane.Driver
+	wrapPeer  func(migration.Peer) migration.Peer // around the other nodes as this one calls them
 
 	store   *catalog.Bolt
 	driver  dataplane.Driver
+	spare   dataplane.Driver // the second back end
 	volumes *volume.Manager
 	nbd     *nbd.Server
 	target  *migration.Target
@@ -77,7 +81,7 @@ func loopback() string {
 
 func newWorld(t *testing.T, names ...string) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), nodes: map[string]*testNode{}, minimum: transfer.Cached}
+	w := &world{t: t, dir: t.TempDir(), nodes: map[string]*testNode{}, minimum: transfer.Cached, retries: 1000}
 	authority, err := pki.NewAuthority(filepath.Join(w.dir, "pki"))
 	if err != nil {
 		t.Fatal(err)
@@ -88,8 +92,10 @@ func newWorld(t *testing.T, names ...string) *world {
 		}
 		ip := loopback()
 		n := &testNode{w: w, name: name, dir: filepath.Join(w.dir, name), peerAddr: ip + ":0", nbdAddr: ip + ":0"}
-		if err := os.MkdirAll(filepath.Join(n.dir, "volumes"), 0o700); err != nil {
-			t.Fatal(err)
+		for _, dir := range []string{"volumes", "spare"} {
+			if err := os.MkdirAll(filepath.Join(n.dir, dir), 0o700); err != nil {
+				t.Fatal(err)
+			}
 		}
 		w.nodes[name] = n
 	}
@@ -142,6 +148,8 @@ func (n *testNode) start() {
 	n.check(err)
 	n.driver, err = file.New(file.Config{Name: "pool", Directory: filepath.Join(n.dir, "volumes")})
 	n.check(err)
+	n.spare, err = file.New(file.Config{Name: "spare", Directory: filepath.Join(n.dir, "spare")})
+	n.check(err)
 	driver := n.driver
 	if n.wrap != nil {
 		driver = n.wrap(driver)
@@ -153,6 +161,7 @@ func (n *testNode) start() {
 	store := &fenced{Bolt: n.store, node: n}
 	n.volumes, err = volume.New(volume.Options{Node: n.name, Store: store, NBD: n.nbd, Backends: []volume.Backend{
 		{Name: "pool", BackendName: "pool", Driver: driver},
+		{Name: "spare", BackendName: "spare", Driver: n.spare},
 	}})
 	n.check(err)
 	n.check(n.volumes.Start(context.Background()))
@@ -172,8 +181,8 @@ func (n *testNode) parts(store catalog.Store, credentials *pki.Credentials) {
 	n.peers = peer.NewPeers(addresses, 0, credentials.Client)
 	o := migration.Options{
 		Node: n.name, Store: store, Leaser: n.store, Volumes: n.volumes, Directory: n.dir,
-		MinimumClass: n.w.minimum, RetryLimit: 1000, Backoff: 5 * time.Millisecond,
-		Peer: func(name string) (migration.Peer, error) { return n.peers.Peer(name) },
+		MinimumClass: n.w.minimum, RetryLimit: n.w.retries, Backoff: 5 * time.Millisecond,
+		Peer: n.peerOf,
 		Dial: func(ctx context.Context, node string, a migration.NBDAddress) (dataplane.Device, error) {
 			return nbd.Dial(ctx, nbd.DialOptions{Network: a.Network, Address: a.Address, Export: a.Export, TLS: credentials.Client(node), Connections: 2})
 		},
@@ -186,6 +195,14 @@ func (n *testNode) parts(store catalog.Store, credentials *pki.Credentials) {
 	var err error
 	n.engine, err = migration.NewEngine(o, n.target)
 	n.check(err)
+}
+
+func (n *testNode) peerOf(name string) (migration.Peer, error) {
+	p, err := n.peers.Peer(name)
+	if err != nil || n.wrapPeer == nil {
+		return p, err
+	}
+	return n.wrapPeer(p), nil
 }
 
 func (n *testNode) serve(credentials *pki.Credentials) {
@@ -216,6 +233,7 @@ func (n *testNode) stop() {
 	n.served.Wait()
 	n.peers.Close()
 	n.driver.Close()
+	n.spare.Close()
 	n.store.Close()
 	n.store = nil
 }

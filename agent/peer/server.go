@@ -153,9 +153,13 @@ func (s *Server) caller(r *http.Request) (string, error) {
 
 // forwarded hands a request on to the API, without the prefix.
 func (s *Server) forwarded(w http.ResponseWriter, r *http.Request) {
+	defer s.recovered(w, r)
 	node, err := s.caller(r)
-	if err != nil || s.o.Forwarded == nil {
-		answer(w, http.StatusForbidden, failure{Message: fmt.Sprintf("request not taken: %v", err)})
+	if err == nil && s.o.Forwarded == nil {
+		err = errors.New("this agent takes no forwarded requests")
+	}
+	if err != nil {
+		answer(w, http.StatusForbidden, failure{Message: "request not taken: " + err.Error()})
 		return
 	}
 	r.URL.Path, r.URL.RawPath = strings.TrimPrefix(r.URL.Path, forwardPrefix), ""

@@ -42,8 +42,13 @@ func statusOf(err error) int {
 
 // decode reads one JSON value and nothing after it.
 func decode(r io.Reader, limit int64, into any) error {
-	d := json.NewDecoder(io.LimitReader(r, limit))
-	if err := d.Decode(into); err != nil {
+	limited := &io.LimitedReader{R: r, N: limit + 1}
+	d := json.NewDecoder(limited)
+	err := d.Decode(into)
+	if limited.N == 0 {
+		return fmt.Errorf("read message: it has more than %d bytes", limit)
+	}
+	if err != nil {
 		return fmt.Errorf("read message: %w", err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
