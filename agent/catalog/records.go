@@ -153,10 +153,12 @@ type Migration struct {
 	Class string `json:"class,omitempty"`
 	// KeepSource says that the old source is not deleted.
 	KeepSource bool `json:"keep_source,omitempty"`
-	// VerifiedBytes of Size, as of the last checkpoint or the end.
+	// VerifiedBytes of Size, as of the last attempt or the end; SkippedBytes and SentBytes of the process that ended the
+	// copy, and ResumedBytes that it found verified.
 	VerifiedBytes int64 `json:"verified_bytes,omitempty"`
 	SkippedBytes  int64 `json:"skipped_bytes,omitempty"`
 	SentBytes     int64 `json:"sent_bytes,omitempty"`
+	ResumedBytes  int64 `json:"resumed_bytes,omitempty"`
 
 	// Failures counts consecutive failures of the present step.
 	Failures int `json:"failures,omitempty"`

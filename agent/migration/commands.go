@@ -67,7 +67,7 @@ func (e *Engine) view(m catalog.Migration) View {
 	}
 	if v.Progress.TotalBytes == 0 {
 		v.Progress = transfer.ProgressSnapshot{
-			TotalBytes: m.SourceObject.Size, VerifiedBytes: m.VerifiedBytes, ZeroBytes: m.SkippedBytes, SentBytes: m.SentBytes,
+			TotalBytes: m.SourceObject.Size, VerifiedBytes: m.VerifiedBytes, ZeroBytes: m.SkippedBytes, SentBytes: m.SentBytes, ResumedBytes: m.ResumedBytes,
 			Started: m.CreatedAt,
 		}
 	}

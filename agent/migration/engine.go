@@ -113,6 +113,7 @@ func (e *Engine) Start(context.Context) error {
 	if err != nil {
 		return err
 	}
+	e.sweepCheckpoints(all)
 	for _, m := range all {
 		if !m.State.Final() {
 			e.launch(m.ID)
@@ -190,7 +191,7 @@ func (o *Options) touch(ctx context.Context, id string, t Touch, fn func() error
 }
 
 func (o *Options) checkpointPath(id string) string {
-	return filepath.Join(o.Directory, "migrations", id+".checkpoint")
+	return filepath.Join(o.Directory, "migrations", id+checkpointSuffix)
 }
 
 func (o *Options) manifestPath(id string) string {

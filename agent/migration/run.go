@@ -89,17 +89,17 @@ func (r *run) judge(ctx, stepCtx context.Context, m catalog.Migration, err error
 		return
 	}
 	m.Failures++
-	r.log().Warn("step failed", "state", m.State, "failures", m.Failures, "error", err)
-	givenUp := m.Failures > r.e.o.RetryLimit
-	if m.State.BeforeCommit() && (!isRetry || givenUp) {
-		if err := r.e.abort(ctx, m.ID, err.Error()); err != nil && !errors.Is(err, ErrTooLate) {
-			r.pause(stepCtx, r.e.o.Backoff)
-		}
-		return
-	}
 	reason := err.Error()
 	if isRetry {
 		reason = again.reason.Error()
+	}
+	r.log().Warn("step failed", "state", m.State, "failures", m.Failures, "error", reason)
+	givenUp := m.Failures > r.e.o.RetryLimit
+	if m.State.BeforeCommit() && (!isRetry || givenUp) {
+		if err := r.e.abort(ctx, m.ID, reason); err != nil && !errors.Is(err, ErrTooLate) {
+			r.pause(stepCtx, r.e.o.Backoff)
+		}
+		return
 	}
 	_ = r.e.update(m.ID, func(_ catalog.Tx, m *catalog.Migration) error {
 		m.Failures++

@@ -72,6 +72,7 @@ func (e *Engine) ended(m catalog.Migration, state catalog.MigrationState) {
 		e.failed++
 	}
 	e.mu.Unlock()
+	e.o.Logger.Info("migration ended", "migration", m.ID, "volume", m.VolumeID, "target", m.TargetHost, "state", state, "reason", m.Reason)
 	e.sweepManifests(false)
 	if e.o.Duration != nil {
 		e.o.Duration.Observe(time.Since(m.CreatedAt).Seconds())

@@ -217,7 +217,7 @@ func (r *run) copied(ctx context.Context, m catalog.Migration, c *transfer.Check
 		if m.Root = root.String(); p.VerifiedBytes > m.VerifiedBytes {
 			m.Failures = 0
 		}
-		m.VerifiedBytes, m.SkippedBytes, m.SentBytes = m.SourceObject.Size, p.ZeroBytes, p.SentBytes
+		m.VerifiedBytes, m.SkippedBytes, m.SentBytes, m.ResumedBytes = m.SourceObject.Size, p.ZeroBytes, p.SentBytes, p.ResumedBytes
 		return nil
 	})
 }

@@ -27,9 +27,13 @@ func (t *Target) Commit(ctx context.Context, k Token) error {
 
 // commit makes this agent the owner, durably.
 func (t *Target) commit(ctx context.Context, id string) error {
-	return t.o.touch(ctx, id, touchGuestCommit, func() error {
+	err := t.o.touch(ctx, id, touchGuestCommit, func() error {
 		return t.o.Store.Update(func(tx catalog.Tx) error { return t.commitRecord(tx, id) })
 	})
+	if err == nil {
+		t.o.Logger.Info("volume taken over", "migration", id)
+	}
+	return err
 }
 
 // commitRecord is P3 in a transaction: the guest's volume becomes this agent's. Doing it again changes nothing.

@@ -262,6 +262,9 @@ func (n *testNode) touch(_ context.Context, id string, t migration.Touch, after 
 	n.w.mu.Unlock()
 	if g.node == n.name && g.at == t && !after {
 		g.pass(id, n.crashed)
+		if n.dead.Load() {
+			return errCrashed
+		}
 	}
 	if hook == nil {
 		return nil
