@@ -14,7 +14,9 @@ type Attachment struct {
 	// Export is the NBD export's name.
 	Export   string `json:"export"`
 	ReadOnly bool   `json:"read_only"`
-	// URI is where the export is on this node: nbd+unix:///EXPORT?socket=PATH.
+	// Node serves the export: that of the volume.
+	Node string `json:"node"`
+	// URI is where the export is on Node: nbd+unix:///EXPORT?socket=PATH.
 	URI string `json:"uri"`
 	// TCPURI is where it is for other nodes; empty if the agent does not listen there.
 	TCPURI    string    `json:"tcp_uri,omitempty"`
@@ -53,13 +55,14 @@ func (c *Client) Unexport(ctx context.Context, attachmentID string) error {
 	return c.do(ctx, call{method: http.MethodDelete, path: []string{"v1", "attachments", attachmentID}})
 }
 
-// Attachments lists the attachments of a volume, or of all volumes if volumeID is empty.
+// Attachments lists the attachments of a volume, or those of all volumes of all nodes, the newest first, if volumeID is
+// empty. If nodes do not answer the agent, it returns what the others have, and *PartialError.
 func (c *Client) Attachments(ctx context.Context, volumeID string) ([]Attachment, error) {
 	query := url.Values{}
 	if volumeID != "" {
 		query.Set("volume", volumeID)
 	}
 	var answer AttachmentsAnswer
-	err := c.do(ctx, call{method: http.MethodGet, path: []string{"v1", "attachments"}, query: query, out: &answer})
+	err := c.list(ctx, call{method: http.MethodGet, path: []string{"v1", "attachments"}, query: query, out: &answer})
 	return answer.Attachments, err
 }

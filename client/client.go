@@ -20,6 +20,10 @@ const DefaultSocket = "/run/cvold/cvold.sock"
 // PartialHeader names, in an answer with a list, the nodes whose part of it is missing, with commas between them.
 const PartialHeader = "X-Cvold-Partial"
 
+// MigrationHeader names, in the answer to os-migrate_volume, the migration that was accepted: Cinder's dialect has no body
+// there.
+const MigrationHeader = "X-Cvold-Migration"
+
 const (
 	// maxBody bounds an answer: some 6000 volumes in the Cinder dialect, far beyond what one node serves.
 	maxBody = 8 << 20
@@ -81,8 +85,8 @@ type call struct {
 	query url.Values
 	in    any
 	out   any
-	// partial is set to the nodes that PartialHeader names.
-	partial *[]string
+	// header is set to that of the answer, unless nil.
+	header *http.Header
 }
 
 // do makes a call and waits for the whole answer.
@@ -105,8 +109,8 @@ func (c *Client) do(ctx context.Context, k call) error {
 	if response.StatusCode < 200 || response.StatusCode > 299 {
 		return ParseError(response.StatusCode, body)
 	}
-	if k.partial != nil {
-		*k.partial = strings.FieldsFunc(response.Header.Get(PartialHeader), func(r rune) bool { return r == ',' || r == ' ' })
+	if k.header != nil {
+		*k.header = response.Header
 	}
 	if k.out == nil {
 		return nil
@@ -116,6 +120,20 @@ func (c *Client) do(ctx context.Context, k call) error {
 	}
 	if o, ok := k.out.(object); ok && o.id() == "" {
 		return fmt.Errorf("%w: %s %s: no id", ErrBadAnswer, k.method, request.URL.Path)
+	}
+	return nil
+}
+
+// list makes a call whose answer is a list of all nodes: *PartialError, beside the list, if PartialHeader names some.
+func (c *Client) list(ctx context.Context, k call) error {
+	var header http.Header
+	k.header = &header
+	if err := c.do(ctx, k); err != nil {
+		return err
+	}
+	silent := strings.FieldsFunc(header.Get(PartialHeader), func(r rune) bool { return r == ',' || r == ' ' })
+	if len(silent) > 0 {
+		return &PartialError{Nodes: silent}
 	}
 	return nil
 }

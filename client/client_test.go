@@ -81,8 +81,8 @@ var calls = []struct {
 	{"MigrateVolume", 202, "", "POST /v3/volumes/" + id +
 		`/action {"os-migrate_volume":{"host":"b@x#y","force_host_copy":true,"lock_volume":false}}`,
 		func(ctx context.Context, c *Client) (any, error) {
-			return nil, c.MigrateVolume(ctx, id, MigrateVolume{Host: "b@x#y", ForceHostCopy: true})
-		}, nil},
+			return c.MigrateVolume(ctx, id, MigrateVolume{Host: "b@x#y", ForceHostCopy: true})
+		}, ""},
 	{"Migrations", 200, `{"migrations":[{"id":"m"}]}`, "GET /v1/migrations?active=true&volume=" + id,
 		func(ctx context.Context, c *Client) (any, error) {
 			m, err := c.Migrations(ctx, MigrationFilter{VolumeID: id, Active: true})
@@ -237,6 +237,31 @@ func TestPartialList(t *testing.T) {
 	}
 }
 
+// TestPartialListsOfNodes: every list that all nodes have a part of says which part is missing.
+func TestPartialListsOfNodes(t *testing.T) {
+	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set(PartialHeader, "nodeB")
+		_, _ = io.WriteString(w, `{"migrations":[{"id":"m"}],"attachments":[{"id":"a"}]}`)
+	})
+	var partial *PartialError
+	if all, err := c.Migrations(t.Context(), MigrationFilter{}); !errors.As(err, &partial) || len(all) != 1 {
+		t.Errorf("got %v, %v", all, err)
+	}
+	if all, err := c.Attachments(t.Context(), ""); !errors.As(err, &partial) || len(all) != 1 {
+		t.Errorf("got %v, %v", all, err)
+	}
+}
+
+func TestMigrationIsNamed(t *testing.T) {
+	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set(MigrationHeader, "m1")
+		w.WriteHeader(http.StatusAccepted)
+	})
+	if got, err := c.MigrateVolume(t.Context(), id, MigrateVolume{Host: "b"}); got != "m1" || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
 func TestOddSegmentsStayOneSegment(t *testing.T) {
 	e := &echo{status: 202}
 	c := serve(t, e.ServeHTTP)
@@ -370,7 +395,7 @@ func TestConnectionBreaks(t *testing.T) {
 		_, _ = fmt.Fprint(conn, "HTTP/1.1 202 Accepted\r\nContent-Length: 10\r\n\r\n{")
 		_ = conn.Close()
 	})
-	err := c.MigrateVolume(t.Context(), "v", MigrateVolume{Host: "b"})
+	_, err := c.MigrateVolume(t.Context(), "v", MigrateVolume{Host: "b"})
 	if !errors.Is(err, ErrDisconnected) {
 		t.Errorf("got %v", err)
 	}

@@ -129,7 +129,7 @@ func (e *UnreachableError) Error() string {
 
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
-// PartialError comes with a list in which the volumes of some nodes are missing: they did not answer the agent in time.
+// PartialError comes with a list in which the part of some nodes is missing: they did not answer the agent in time.
 type PartialError struct{ Nodes []string }
 
 func (e *PartialError) Error() string {

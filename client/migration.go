@@ -42,7 +42,10 @@ type Migration struct {
 	SourceKept bool `json:"source_kept"`
 
 	Progress Progress `json:"progress"`
-	Events   []Event  `json:"events,omitempty"`
+	// ReadBackBytes is how much of the volume the target has read back, from its medium, in state readying.
+	ReadBackBytes int64 `json:"read_back_bytes"`
+
+	Events []Event `json:"events,omitempty"`
 	// Role is RoleSource, or RoleTarget for a volume of another node that is copied to this one.
 	Role string `json:"role"`
 
@@ -119,7 +122,8 @@ type MigrationFilter struct {
 	Active bool
 }
 
-// Migrations lists the migrations that this agent has a half of.
+// Migrations lists the migrations of all nodes, the newest first; where two nodes have a half of one, the source's. If nodes
+// do not answer the agent, it returns what the others have, and *PartialError.
 func (c *Client) Migrations(ctx context.Context, f MigrationFilter) ([]Migration, error) {
 	query := url.Values{}
 	if f.VolumeID != "" {
@@ -129,7 +133,7 @@ func (c *Client) Migrations(ctx context.Context, f MigrationFilter) ([]Migration
 		query.Set("active", "true")
 	}
 	var answer MigrationsAnswer
-	err := c.do(ctx, call{method: http.MethodGet, path: []string{"v1", "migrations"}, query: query, out: &answer})
+	err := c.list(ctx, call{method: http.MethodGet, path: []string{"v1", "migrations"}, query: query, out: &answer})
 	return answer.Migrations, err
 }
 

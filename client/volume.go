@@ -206,18 +206,8 @@ func (c *Client) Volumes(ctx context.Context, f VolumeFilter) ([]Volume, error) 
 		query.Set("status", f.Status)
 	}
 	var answer VolumesAnswer
-	var silent []string
-	err := c.do(ctx, call{
-		method: http.MethodGet, path: []string{"v3", "volumes", "detail"}, query: query, out: &answer, partial: &silent,
-	})
-	if err != nil {
-		return nil, err
-	}
-	volumes := slices.DeleteFunc(answer.Volumes, func(v Volume) bool { return !f.matches(v) })
-	if len(silent) > 0 {
-		return volumes, &PartialError{Nodes: silent}
-	}
-	return volumes, nil
+	err := c.list(ctx, call{method: http.MethodGet, path: []string{"v3", "volumes", "detail"}, query: query, out: &answer})
+	return slices.DeleteFunc(answer.Volumes, func(v Volume) bool { return !f.matches(v) }), err
 }
 
 // Volume finds a volume by its id, or by its name if just one volume has it (ErrAmbiguous otherwise, with the ids). The
@@ -280,15 +270,18 @@ func (c *Client) CreateVolume(ctx context.Context, v CreateVolume) (Volume, erro
 	return answer.Volume, err
 }
 
-// DeleteVolume asks for the end of a volume. The agent answers before it is done.
+// DeleteVolume deletes a volume. The agent answers when it is done.
 func (c *Client) DeleteVolume(ctx context.Context, id string) error {
 	return c.do(ctx, call{method: http.MethodDelete, path: []string{"v3", "volumes", id}})
 }
 
-// MigrateVolume asks for a migration. The agent answers when it is accepted: see Migrations for how it goes.
-func (c *Client) MigrateVolume(ctx context.Context, id string, m MigrateVolume) error {
-	return c.do(ctx, call{
-		method: http.MethodPost, path: []string{"v3", "volumes", id, "action"},
-		in: MigrateVolumeRequest{Migrate: m},
+// MigrateVolume asks for a migration of the volume with this id. The agent answers when it is accepted: see Migration, with
+// the id that is returned, for how it goes. That is empty if what answers is no agent but a plain Cinder.
+func (c *Client) MigrateVolume(ctx context.Context, volumeID string, m MigrateVolume) (id string, err error) {
+	var header http.Header
+	err = c.do(ctx, call{
+		method: http.MethodPost, path: []string{"v3", "volumes", volumeID, "action"},
+		in: MigrateVolumeRequest{Migrate: m}, header: &header,
 	})
+	return header.Get(MigrationHeader), err
 }

@@ -1,7 +1,9 @@
 package api
 
 import (
+	"cmp"
 	"net/http"
+	"slices"
 
 	"github.com/cvold/cvold/agent/catalog"
 	"github.com/cvold/cvold/client"
@@ -16,7 +18,7 @@ func (s *Server) attachment(id string) (a catalog.Attachment, err error) {
 	return a, err
 }
 
-// listAttachments answers GET /v1/attachments: those that this agent serves, or with ?volume= those of a volume, wherever.
+// listAttachments answers GET /v1/attachments: those that all agents serve, or with ?volume= those of a volume, by its owner.
 func (s *Server) listAttachments(x *exchange) error {
 	q := x.r.URL.Query()
 	for key := range q {
@@ -37,21 +39,34 @@ func (s *Server) listAttachments(x *exchange) error {
 			return err
 		}
 	}
-	var records []catalog.Attachment
-	err := s.o.Store.View(func(tx catalog.Tx) (err error) {
-		records, err = catalog.Attachments.All(tx)
-		return err
-	})
+	all, err := s.localAttachments(id)
 	if err != nil {
 		return err
 	}
-	answer := client.AttachmentsAnswer{Attachments: []client.Attachment{}}
-	for _, a := range records {
-		if id == "" || a.VolumeID == id {
-			answer.Attachments = append(answer.Attachments, s.attachmentView(a))
+	if id == "" {
+		for _, list := range askLists[client.AttachmentsAnswer](x, "/v1/attachments") {
+			all = append(all, list.Attachments...)
 		}
 	}
-	return x.json(http.StatusOK, answer)
+	slices.SortFunc(all, func(a, b client.Attachment) int {
+		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.ID, b.ID))
+	})
+	return x.json(http.StatusOK, client.AttachmentsAnswer{Attachments: orEmpty(all)})
+}
+
+// localAttachments are those that this agent serves, of one volume or, without an id, of all.
+func (s *Server) localAttachments(volumeID string) (all []client.Attachment, err error) {
+	var records []catalog.Attachment
+	err = s.o.Store.View(func(tx catalog.Tx) (err error) {
+		records, err = catalog.Attachments.All(tx)
+		return err
+	})
+	for _, a := range records {
+		if volumeID == "" || a.VolumeID == volumeID {
+			all = append(all, s.attachmentView(a))
+		}
+	}
+	return all, err
 }
 
 // showAttachment answers GET /v1/attachments/ID.
@@ -116,6 +131,6 @@ func (s *Server) attachmentView(a catalog.Attachment) client.Attachment {
 	unix, tcp := s.o.URIs(a.Export)
 	return client.Attachment{
 		ID: a.ID, VolumeID: a.VolumeID, Export: a.Export, ReadOnly: a.ReadOnly,
-		URI: unix, TCPURI: tcp, CreatedAt: a.CreatedAt,
+		Node: s.o.Node, URI: unix, TCPURI: tcp, CreatedAt: a.CreatedAt,
 	}
 }

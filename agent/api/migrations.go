@@ -1,7 +1,11 @@
 package api
 
 import (
+	"cmp"
+	"maps"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,7 +39,8 @@ func (x *exchange) migration(v migration.View) error {
 	return x.json(http.StatusOK, client.MigrationAnswer{Migration: x.s.migrationView(v)})
 }
 
-// listMigrations answers GET /v1/migrations: those that this agent has a half of.
+// listMigrations answers GET /v1/migrations: those of all agents, each once, the newest first. A peer gets those that this
+// agent has a half of.
 func (s *Server) listMigrations(x *exchange) error {
 	q := x.r.URL.Query()
 	for key := range q {
@@ -50,20 +55,43 @@ func (s *Server) listMigrations(x *exchange) error {
 			return badRequest("active: %v", err)
 		}
 	}
-	views, err := s.o.Migrations.List()
+	local, err := s.localMigrations(q.Get("volume"), active)
 	if err != nil {
 		return err
 	}
-	answer := client.MigrationsAnswer{Migrations: []client.Migration{}}
+	return x.json(http.StatusOK, client.MigrationsAnswer{Migrations: orEmpty(x.mergeMigrations(local))})
+}
+
+// localMigrations are the halves that this agent has, without their histories.
+func (s *Server) localMigrations(volumeID string, active bool) (all []client.Migration, err error) {
+	views, err := s.o.Migrations.List()
 	for _, v := range views {
-		if volume := q.Get("volume"); volume != "" && v.VolumeID != volume || active && final(v) {
+		if volumeID != "" && v.VolumeID != volumeID || active && final(v) {
 			continue
 		}
 		m := s.migrationView(v)
 		m.Events = nil
-		answer.Migrations = append(answer.Migrations, m)
+		all = append(all, m)
 	}
-	return x.json(http.StatusOK, answer)
+	return all, err
+}
+
+// mergeMigrations adds those of all peers to local, by the same query. Of two halves of one migration the source's leads.
+func (x *exchange) mergeMigrations(local []client.Migration) []client.Migration {
+	target := url.URL{Path: "/v1/migrations", RawQuery: x.r.URL.RawQuery}
+	halves := local
+	for _, list := range askLists[client.MigrationsAnswer](x, target.String()) {
+		halves = append(halves, list.Migrations...)
+	}
+	best := map[string]client.Migration{}
+	for _, m := range halves {
+		if _, there := best[m.ID]; !there || m.Role == client.RoleSource {
+			best[m.ID] = m
+		}
+	}
+	return slices.SortedFunc(maps.Values(best), func(a, b client.Migration) int {
+		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.ID, b.ID))
+	})
 }
 
 // waitMigration answers GET /v1/migrations/ID/wait: when the state is not `since` any more, or final, or the time is over,
@@ -138,13 +166,23 @@ func (s *Server) migrationView(v migration.View) client.Migration {
 		ForceHostCopy: v.ForceHostCopy, LockVolume: v.LockVolume, Attempt: v.Attempt,
 		Final: final(v), Outcome: outcome(v), Reason: v.Reason,
 		Root: v.Root, Algorithm: v.Algorithm, ChunkSize: v.ChunkSize, Class: v.Class,
-		SourceKept: v.KeepSource, Progress: progress(v), Events: events(v.Events), Role: v.Role,
+		SourceKept: v.KeepSource, Progress: progress(v), ReadBackBytes: v.ReadBackBytes, Events: events(v.Events), Role: v.Role,
 		CreatedAt: v.CreatedAt, UpdatedAt: v.UpdatedAt, FinishedAt: v.FinishedAt,
 	}
-	if record, err := s.o.Volumes.Get(v.VolumeID); err == nil {
-		m.VolumeName = record.DisplayName // a name is for people: one that cannot be had is left out
-	}
+	m.VolumeName = s.volumeName(v)
 	return m
+}
+
+// volumeName is for people: one that cannot be had is left out. After the hand-over the source has only what it kept.
+func (s *Server) volumeName(v migration.View) string {
+	record, err := s.o.Volumes.Get(v.VolumeID)
+	switch {
+	case err == nil:
+		return record.DisplayName
+	case v.Record != nil:
+		return v.Record.DisplayName
+	}
+	return ""
 }
 
 func progress(v migration.View) client.Progress {

@@ -127,6 +127,7 @@ func TestMigrationView(t *testing.T) {
 			Phase: "done", TotalBytes: 10, VerifiedBytes: 9, ZeroBytes: 8, SentBytes: 7, ResumedBytes: 6, DataChunks: 5,
 			ZeroChunks: 4, Mismatches: 3, BytesPerSecond: 2.5, ETA: 1500 * time.Millisecond, Started: at,
 		},
+		ReadBackBytes: 2,
 	}
 	r.migrations.views[v.ID] = v
 	want := client.Migration{
@@ -138,6 +139,8 @@ func TestMigrationView(t *testing.T) {
 			Phase: "done", TotalBytes: 10, VerifiedBytes: 9, ZeroBytes: 8, SentBytes: 7, ResumedBytes: 6, DataChunks: 5,
 			ZeroChunks: 4, Mismatches: 3, BytesPerSecond: 2.5, ETASeconds: 1.5, StartedAt: at,
 		},
+		ReadBackBytes: 2,
+
 		Events:    []client.Event{{At: at, State: "accepted", Message: "hello"}},
 		CreatedAt: at, UpdatedAt: at.Add(time.Minute), FinishedAt: at.Add(time.Hour),
 	}
@@ -150,6 +153,24 @@ func TestMigrationView(t *testing.T) {
 	r.want(200, "GET /v1/migrations/"+v.ID+"/events", "", &events)
 	if len(events.Events) != 1 || events.Events[0].Message != "hello" {
 		t.Errorf("%+v", events)
+	}
+}
+
+// TestNameAfterTheHandover: the volume is at the target, the source still knows its name.
+func TestNameAfterTheHandover(t *testing.T) {
+	r := newRig(t)
+	v := half("source", uuid.NewString(), catalog.StateDisposing, 0)
+	v.Record = &catalog.Volume{DisplayName: "db"}
+	r.migrations.views[v.ID] = v
+	var got client.MigrationAnswer
+	r.want(200, "GET /v1/migrations/"+v.ID, "", &got)
+	if got.Migration.VolumeName != "db" {
+		t.Errorf("%q", got.Migration.VolumeName)
+	}
+	named := newVolume(func(n *catalog.Volume) { n.ID, n.DisplayName = v.VolumeID, "renamed" })
+	r.put(named)
+	if r.want(200, "GET /v1/migrations/"+v.ID, "", &got); got.Migration.VolumeName != "renamed" {
+		t.Errorf("%q", got.Migration.VolumeName)
 	}
 }
 

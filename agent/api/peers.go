@@ -28,7 +28,7 @@ const (
 	asksAtOnce = 16
 
 	// partialHeader names the nodes that did not answer in time, and are missing from a list.
-	partialHeader = "X-Cvold-Partial"
+	partialHeader = client.PartialHeader
 	// rankHeader tells agents which of several answers about one id is right: the highest. It is the volume's owner
 	// epoch, or for migrations 2 at the source and 1 at the target.
 	rankHeader = "X-Cvold-Rank"
@@ -41,7 +41,7 @@ const (
 // Headers that go with a forwarded request, and that come back with its answer.
 var (
 	forwardedHeaders = []string{"Content-Type", "Accept", "Openstack-Api-Version", "X-Project-Id", "X-User-Id", "User-Agent"}
-	returnedHeaders  = []string{"Content-Type", "Allow", rankHeader, partialHeader}
+	returnedHeaders  = []string{"Content-Type", "Allow", rankHeader, partialHeader, client.MigrationHeader}
 )
 
 // request builds what is asked of a peer, from the headers of the exchange.
@@ -188,9 +188,8 @@ type peerVolumes struct {
 	Epochs  map[string]uint64 `json:"cvold:epochs"`
 }
 
-// merge adds the volumes of all peers to local, and says which peers are missing. Of two records of one volume that with
-// the higher epoch is right.
-func (x *exchange) merge(local peerVolumes) (all []client.Volume, silent []string) {
+// merge adds the volumes of all peers to local. Of two records of one volume that with the higher epoch is right.
+func (x *exchange) merge(local peerVolumes) (all []client.Volume) {
 	best := map[string]client.Volume{}
 	epochs := map[string]uint64{}
 	add := func(list peerVolumes) {
@@ -201,16 +200,28 @@ func (x *exchange) merge(local peerVolumes) (all []client.Volume, silent []strin
 		}
 	}
 	add(local)
-	for _, a := range x.ask("/v3/volumes/detail") {
-		var list peerVolumes
-		if a.err != nil || a.code != http.StatusOK || json.Unmarshal(a.body, &list) != nil {
-			silent = append(silent, a.node)
-			continue
-		}
+	for _, list := range askLists[peerVolumes](x, "/v3/volumes/detail") {
 		add(list)
 	}
 	for _, v := range best {
 		all = append(all, v)
 	}
-	return all, silent
+	return all
+}
+
+// askLists asks all peers for their part of a list. Those whose answer is no such list are told in the header.
+func askLists[T any](x *exchange, target string) (lists []T) {
+	var silent []string
+	for _, a := range x.ask(target) {
+		var list T
+		if a.err != nil || a.code != http.StatusOK || json.Unmarshal(a.body, &list) != nil {
+			silent = append(silent, a.node)
+			continue
+		}
+		lists = append(lists, list)
+	}
+	if len(silent) > 0 {
+		x.w.Header().Set(partialHeader, strings.Join(silent, ","))
+	}
+	return lists
 }

@@ -59,7 +59,10 @@ func TestAnyAgentAnswersForAll(t *testing.T) {
 		}
 		a.want(200, "GET /v1/attachments/"+attached.Attachment.ID, "", nil)
 		a.want(204, "DELETE /v1/attachments/"+attached.Attachment.ID, "", nil)
-		a.want(202, "POST /v3/volumes/"+vol.ID+"/action", `{"os-migrate_volume": {"host": "h"}}`, nil)
+		w := a.want(202, "POST /v3/volumes/"+vol.ID+"/action", `{"os-migrate_volume": {"host": "h"}}`, nil)
+		if got := w.Header().Get(client.MigrationHeader); got != "migration of "+vol.ID {
+			t.Errorf("the migration is named %q", got)
+		}
 		a.want(202, "DELETE /v3/volumes/"+vol.ID, "", nil)
 		if len(a.volumes.calls)+len(a.migrations.calls) > 0 {
 			t.Errorf("the wrong agent did %v %v", a.volumes.calls, a.migrations.calls)
@@ -248,6 +251,90 @@ func TestMigrationsOfOthers(t *testing.T) {
 	c.want(200, "GET /v1/migrations/"+id, "", &m)
 	if m.Migration.Role != "source" {
 		t.Errorf("%+v", m)
+	}
+}
+
+// half is a migration as the agent with this role has it, created so many minutes after another.
+func half(role, id string, state catalog.MigrationState, minute int) migration.View {
+	return migration.View{Role: role, Migration: catalog.Migration{
+		ID: id, VolumeID: "vol-" + id, State: state, CreatedAt: time.Date(2026, 11, 23, 4, minute, 0, 0, time.UTC),
+	}}
+}
+
+// TestMigrationsOfAllNodes: both peers' and its own, each once, and by the same query.
+func TestMigrationsOfAllNodes(t *testing.T) {
+	a, b, c := newNode(t, "node1"), newNode(t, "node2"), newNode(t, "node3")
+	join(a, b)
+	join(a, c)
+	a.migrations.views["own"] = half("source", "own", catalog.StateFailed, 1)
+	b.migrations.views["both"] = half("source", "both", catalog.StateCopying, 3)
+	c.migrations.views["both"] = half("target", "both", "prepared", 3)
+	c.migrations.views["far"] = half("source", "far", catalog.StateCopying, 2)
+	for query, want := range map[string]string{
+		"": "both far own", "?active=true": "both far", "?volume=vol-far": "far", "?volume=vol-own&active=1": "", "?volume=nope": "",
+	} {
+		for _, r := range []*rig{a, b} {
+			if r == b {
+				b.peers.nodes["node3"] = c.Handler()
+			}
+			var list client.MigrationsAnswer
+			w := r.want(200, "GET /v1/migrations"+query, "", &list)
+			var got []string
+			for _, m := range list.Migrations {
+				got = append(got, m.ID)
+				if m.Role != "source" {
+					t.Errorf("%s: %s is the %s's", query, m.ID, m.Role)
+				}
+			}
+			if strings.Join(got, " ") != want || w.Header().Get(partialHeader) != "" {
+				t.Errorf("%s at %s: %v, want %s", query, r.o.Node, got, want)
+			}
+		}
+	}
+	var own client.MigrationsAnswer
+	a.peers.calls = nil
+	w := a.ask(peerRoot, "GET /v1/migrations", "")
+	if err := json.Unmarshal(w.Body.Bytes(), &own); err != nil || len(own.Migrations) != 1 || len(a.peers.calls) > 0 {
+		t.Errorf("a peer gets %s, asked %v", w.Body, a.peers.calls)
+	}
+	a.peers.errs["node4"] = errors.New("no route")
+	if got := a.want(200, "GET /v1/migrations", "", &own).Header().Get(partialHeader); got != "node4" || len(own.Migrations) != 3 {
+		t.Errorf("partial %q: %+v", got, own)
+	}
+}
+
+// TestAttachmentsOfAllNodes: both peers' and its own, and each can be ended from here.
+func TestAttachmentsOfAllNodes(t *testing.T) {
+	a, b, c := newNode(t, "node1"), newNode(t, "node2"), newNode(t, "node3")
+	join(a, b)
+	join(a, c)
+	ids := map[string]string{}
+	for i, r := range []*rig{a, b, c} {
+		ids[r.o.Node] = uuid.NewString()
+		at := time.Date(2026, 11, 23, 4, i, 0, 0, time.UTC)
+		r.put(catalog.Attachment{ID: ids[r.o.Node], VolumeID: uuid.NewString(), Export: "e", CreatedAt: at})
+	}
+	var list client.AttachmentsAnswer
+	a.want(200, "GET /v1/attachments", "", &list)
+	if len(list.Attachments) != 3 {
+		t.Fatalf("%+v", list)
+	}
+	for i, node := range []string{"node3", "node2", "node1"} {
+		if got := list.Attachments[i]; got.Node != node || got.ID != ids[node] {
+			t.Errorf("%d: %+v", i, got)
+		}
+	}
+	a.peers.calls = nil
+	if w := a.ask(peerRoot, "GET /v1/attachments", ""); strings.Count(w.Body.String(), `"id"`) != 1 || len(a.peers.calls) > 0 {
+		t.Errorf("a peer gets %s, asked %v", w.Body, a.peers.calls)
+	}
+	a.want(204, "DELETE /v1/attachments/"+ids["node3"], "", nil)
+	if want := "unexport " + ids["node3"]; !slices.Contains(c.volumes.calls, want) {
+		t.Errorf("node3 did %v", c.volumes.calls)
+	}
+	a.peers.errs["node4"] = errors.New("no route")
+	if got := a.want(200, "GET /v1/attachments", "", &list).Header().Get(partialHeader); got != "node4" || len(list.Attachments) != 2 {
+		t.Errorf("partial %q: %+v", got, list)
 	}
 }
 

@@ -352,7 +352,7 @@ func (f *fakeMigrations) Accept(_ context.Context, id string, r migration.Reques
 	if f.accept != nil {
 		return catalog.Migration{}, f.accept(id, r)
 	}
-	return catalog.Migration{}, nil
+	return catalog.Migration{ID: "migration of " + id}, nil
 }
 
 func (f *fakeMigrations) Get(id string) (migration.View, error) {

@@ -92,8 +92,9 @@ func TestClientSpeaksToServer(t *testing.T) {
 	if err := c.Unexport(ctx, a.ID); err != nil {
 		t.Error(err)
 	}
-	if err := c.MigrateVolume(ctx, v.ID, client.MigrateVolume{Host: "node1@slow#slow", LockVolume: true}); err != nil {
-		t.Error(err)
+	id, err := c.MigrateVolume(ctx, v.ID, client.MigrateVolume{Host: "node1@slow#slow", LockVolume: true})
+	if err != nil || id != "migration of "+v.ID {
+		t.Errorf("%q %v", id, err)
 	}
 	var refused *client.Error
 	if err := c.AbortMigration(ctx, "none"); !errors.As(err, &refused) || refused.Code != 404 || refused.Kind != "itemNotFound" {

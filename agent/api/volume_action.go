@@ -39,12 +39,13 @@ func (s *Server) volumeAction(x *exchange) error {
 	}
 	ctx, cancel := x.work()
 	defer cancel()
-	_, err = s.o.Migrations.Accept(ctx, x.id(), migration.Request{
+	accepted, err := s.o.Migrations.Accept(ctx, x.id(), migration.Request{
 		Host: m.host, ForceHostCopy: bool(m.force), LockVolume: bool(m.lock),
 	})
 	if err != nil {
 		return err
 	}
+	x.w.Header().Set(client.MigrationHeader, accepted.ID)
 	return x.empty(http.StatusAccepted)
 }
 

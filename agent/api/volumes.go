@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/cvold/cvold/agent/catalog"
@@ -108,10 +107,7 @@ func (s *Server) allVolumes(x *exchange, l listQuery) ([]client.Volume, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, silent := x.merge(local)
-	if len(silent) > 0 {
-		x.w.Header().Set(partialHeader, strings.Join(silent, ","))
-	}
+	all := x.merge(local)
 	for i := range all {
 		all[i].Links = x.links(all[i].ID)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -12,8 +13,9 @@ func (c *cli) attachmentsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "attachments [VOLUME]",
 		Short: "List who may use volumes over NBD",
-		Long: `List the attachments, of one volume or of all: each is an NBD export of this node. The URI is for clients on
-this node; TCP is for others, over TLS, if the agent listens there.`,
+		Long: `List the attachments, of one volume or of all: each is an NBD export of its NODE. The URI is for clients on
+that node; TCP is for others, over TLS, if its agent listens there. If a peer does not answer,
+its attachments are missing: the exit code is then 3.`,
 		Example:           `  cvol attachments db`,
 		Args:              arguments(0, 1),
 		ValidArgsFunction: c.completeVolumes(1),
@@ -27,10 +29,17 @@ this node; TCP is for others, over TLS, if the agent listens there.`,
 				volumeID = v.ID
 			}
 			all, err := c.client().Attachments(cmd.Context(), volumeID)
-			if err != nil {
+			var partial *client.PartialError
+			if err != nil && !errors.As(err, &partial) {
 				return fmt.Errorf("list attachments: %w", err)
 			}
-			return c.showAttachments(all)
+			if err := c.showAttachments(all); err != nil {
+				return err
+			}
+			if err != nil {
+				return fmt.Errorf("list all attachments: %w", err)
+			}
+			return nil
 		},
 	}
 }
@@ -45,8 +54,8 @@ func (c *cli) showAttachments(all []client.Attachment) error {
 		if a.ReadOnly {
 			mode = "read-only"
 		}
-		rows[i] = []string{a.ID, a.VolumeID, mode, local(a.CreatedAt), a.URI, a.TCPURI}
+		rows[i] = []string{a.ID, a.VolumeID, a.Node, mode, local(a.CreatedAt), a.URI, a.TCPURI}
 	}
-	c.table([]string{"ID", "VOLUME", "MODE", "CREATED", "URI", "TCP"}, rows)
+	c.table([]string{"ID", "VOLUME", "NODE", "MODE", "CREATED", "URI", "TCP"}, rows)
 	return nil
 }

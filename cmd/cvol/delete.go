@@ -12,8 +12,8 @@ func (c *cli) deleteCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "delete VOLUME...",
 		Short: "Delete volumes",
-		Long: `Delete volumes with all their bytes; there is no way back. The agent answers before it is done: see the status
-with cvol show. A volume that is exported is refused; one that migrates unlocked has its migration ended first.
+		Long: `Delete volumes with all their bytes; there is no way back. The agent answers when it is done. A volume
+that is exported is refused; one that migrates unlocked has its migration ended first.
 
 If one volume cannot be deleted the others are deleted all the same; the exit code is that of the first failure.`,
 		Example:           `  cvol delete db 125f6698-4325-4650-a1d1-b61ef894d281`,
@@ -27,7 +27,7 @@ If one volume cannot be deleted the others are deleted all the same; the exit co
 					return err
 				}
 				if err != nil {
-					c.notef("cannot %v", err)
+					c.tell(err)
 				}
 				if first == nil && err != nil {
 					first = &toldError{err}
@@ -41,7 +41,7 @@ If one volume cannot be deleted the others are deleted all the same; the exit co
 func (c *cli) deleteVolume(ctx context.Context, name string) error {
 	v, err := c.client().Volume(ctx, name)
 	if err == nil {
-		err = c.client().DeleteVolume(ctx, v.ID)
+		err = c.inUse(v, c.client().DeleteVolume(ctx, v.ID))
 	}
 	if err != nil {
 		return fmt.Errorf("delete volume %s: %w", name, err)

@@ -67,9 +67,38 @@ func (c *cli) report(err error) int {
 	case code == exitInterrupted:
 		c.notef("interrupted")
 	default:
-		c.notef("cannot %v", err)
+		c.tell(err)
 	}
 	return code
+}
+
+// tell tells of an error, and of the way out if there is one.
+func (c *cli) tell(err error) {
+	c.notef("cannot %v", err)
+	var hinted *hintedError
+	if errors.As(err, &hinted) {
+		c.notef("%s", hinted.hint)
+	}
+}
+
+// hintedError has a way out beside it.
+type hintedError struct {
+	error
+	hint string
+}
+
+func (e *hintedError) Unwrap() error { return e.error }
+
+// inUse adds to the refusal of what an export stands against the command that ends the export.
+func (c *cli) inUse(v client.Volume, err error) error {
+	if len(v.Attachments) == 0 || !refusedWith(err, http.StatusBadRequest, http.StatusConflict) {
+		return err
+	}
+	name := v.ID
+	if len(v.Attachments) > 1 {
+		name = v.Attachments[0].AttachmentID
+	}
+	return &hintedError{err, "the volume is exported, to end that: cvol unexport " + name}
 }
 
 // usageError is a command line that cannot be meant.

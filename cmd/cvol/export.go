@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -14,7 +15,8 @@ func (c *cli) exportCommand() *cobra.Command {
 		Use:   "export VOLUME",
 		Short: "Serve a volume over NBD",
 		Long: `Serve a volume over NBD until cvol unexport, also after restarts of the agent, and print its NBD URI alone on
-standard output. Any NBD client takes the URI: qemu, nbdinfo, nbdcopy, nbd-client.`,
+standard output. Any NBD client takes the URI: qemu, nbdinfo, nbdcopy, nbd-client. If the volume is at
+another node it is the URI over TCP, which needs a client certificate.`,
 		Example: `  qemu-img info "$(cvol export --read-only db)"
   nbdcopy "$(cvol export db)" db.img`,
 		Args:              arguments(1, 1),
@@ -28,13 +30,27 @@ standard output. Any NBD client takes the URI: qemu, nbdinfo, nbdcopy, nbd-clien
 		}
 		a, err := c.client().Export(cmd.Context(), v.ID, readOnly)
 		if err != nil {
-			return fmt.Errorf("export volume %s: %w", args[0], err)
+			return fmt.Errorf("export volume %s: %w", args[0], c.inUse(v, err))
 		}
 		if c.json {
 			return c.printJSON(client.AttachmentAnswer{Attachment: a})
 		}
-		c.printf("%s", a.URI)
+		c.printf("%s", c.reachable(cmd.Context(), v.Owner, a))
 		return nil
 	}
 	return command
+}
+
+// reachable is the URI that works on this node. The unix socket is that of the volume's owner.
+func (c *cli) reachable(ctx context.Context, owner string, a client.Attachment) string {
+	version, err := c.client().Version(ctx)
+	switch {
+	case err != nil || owner == "" || owner == version.Node:
+		return a.URI
+	case a.TCPURI == "":
+		c.notef("the volume is at node %s: the URI works there alone, its agent does not serve NBD over TCP", owner)
+		return a.URI
+	}
+	c.notef("the volume is at node %s: the URI needs a client certificate (cvol pki issue --client)", owner)
+	return a.TCPURI
 }

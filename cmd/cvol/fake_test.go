@@ -34,13 +34,15 @@ type fake struct {
 	silent string
 	// waiting is called before a wait is answered.
 	waiting func()
+	// accepted names the migration of the next os-migrate_volume.
+	accepted string
 	// asked are the changing calls, with their bodies.
 	asked []string
 }
 
 func newFake(t *testing.T) *fake {
 	t.Helper()
-	f := &fake{t: t, socket: filepath.Join(t.TempDir(), "s"), refuse: map[string]*client.Error{}}
+	f := &fake{t: t, socket: filepath.Join(t.TempDir(), "s"), refuse: map[string]*client.Error{}, accepted: migration1}
 	f.fill()
 	f.listen()
 	return f
@@ -118,11 +120,15 @@ func (f *fake) volumeRoutes(mux *http.ServeMux) {
 		answer(w, 202, client.VolumeAnswer{Volume: f.volumes[0]})
 	})
 	mux.HandleFunc("DELETE /v3/volumes/{id}", func(w http.ResponseWriter, _ *http.Request) { answer(w, 202, nil) })
-	mux.HandleFunc("POST /v3/volumes/{id}/action", func(w http.ResponseWriter, _ *http.Request) { answer(w, 202, nil) })
+	mux.HandleFunc("POST /v3/volumes/{id}/action", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set(client.MigrationHeader, f.accepted)
+		answer(w, 202, nil)
+	})
 }
 
 func (f *fake) migrationRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/migrations", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(client.PartialHeader, f.silent)
 		answer(w, 200, client.MigrationsAnswer{Migrations: these(f.migrations, func(m client.Migration) bool {
 			volume := r.FormValue("volume")
 			return (volume == "" || volume == m.VolumeID) && (r.FormValue("active") == "" || !m.Final)
@@ -153,6 +159,9 @@ func (f *fake) migrationRoutes(mux *http.ServeMux) {
 
 func (f *fake) nodeRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/attachments", func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("volume") == "" {
+			w.Header().Set(client.PartialHeader, f.silent)
+		}
 		answer(w, 200, client.AttachmentsAnswer{Attachments: these(f.attachments, func(a client.Attachment) bool {
 			return r.FormValue("volume") == "" || r.FormValue("volume") == a.VolumeID
 		})})
@@ -207,10 +216,10 @@ func (f *fake) fill() {
 			CreatedAt: at(3), FinishedAt: at(4), LockVolume: true},
 	}
 	f.attachments = []client.Attachment{
-		{ID: "a1", VolumeID: volumeA, Export: "db", URI: "nbd+unix:///db?socket=/run/cvold/nbd.sock",
+		{ID: "a1", VolumeID: volumeA, Export: "db", Node: "nodeA", URI: "nbd+unix:///db?socket=/run/cvold/nbd.sock",
 			TCPURI: "nbds://192.0.2.1:10809/db", CreatedAt: at(5)},
-		{ID: "a2", VolumeID: volumeB, Export: "b-ro", ReadOnly: true, URI: "nbd+unix:///b-ro?socket=/run/cvold/nbd.sock", CreatedAt: at(6)},
-		{ID: "a3", VolumeID: volumeB, Export: "b", URI: "nbd+unix:///b?socket=/run/cvold/nbd.sock", CreatedAt: at(7)},
+		{ID: "a2", VolumeID: volumeB, Export: "b-ro", ReadOnly: true, Node: "nodeA", URI: "nbd+unix:///b-ro?socket=/run/cvold/nbd.sock", CreatedAt: at(6)},
+		{ID: "a3", VolumeID: volumeB, Export: "b", Node: "nodeA", URI: "nbd+unix:///b?socket=/run/cvold/nbd.sock", CreatedAt: at(7)},
 	}
 }
 
@@ -227,7 +236,7 @@ func (f *fake) story(end client.Migration) {
 	first := f.migrations[0]
 	more, readying := first, first
 	more.Progress = copying(12)
-	readying.State, readying.Progress = "readying", copying(20)
+	readying.State, readying.Progress, readying.ReadBackBytes = "readying", copying(20), 20<<30*37/100+1
 	readying.Progress.Phase = ""
 	end.ID, end.VolumeID, end.VolumeName, end.TargetHost = first.ID, first.VolumeID, first.VolumeName, first.TargetHost
 	end.Final, end.CreatedAt, end.FinishedAt = true, first.CreatedAt, first.CreatedAt.Add(100*time.Second)

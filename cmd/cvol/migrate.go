@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -55,16 +56,23 @@ one keeps the volume in status "maintenance", refuses all that, and cannot be ab
 	return command
 }
 
-// startMigration asks for the migration and finds what became of the request.
+// errNameless: what answers is no agent, or an old one.
+var errNameless = errors.New("it was accepted, but how it goes is not known: the answer does not name the migration")
+
+// startMigration asks for the migration and returns just that one: an older one of the volume would tell of another copy.
 func (c *cli) startMigration(ctx context.Context, name string, m client.MigrateVolume) (client.Migration, error) {
 	v, err := c.client().Volume(ctx, name)
 	if err != nil {
 		return client.Migration{}, err
 	}
-	if err := c.client().MigrateVolume(ctx, v.ID, m); err != nil {
-		return client.Migration{}, err
+	id, err := c.client().MigrateVolume(ctx, v.ID, m)
+	if err != nil {
+		return client.Migration{}, c.inUse(v, err)
 	}
-	accepted, err := c.newestMigration(ctx, v.ID)
+	if id == "" {
+		return client.Migration{}, errNameless
+	}
+	accepted, err := c.client().Migration(ctx, id)
 	if err != nil {
 		return accepted, fmt.Errorf("it was accepted, but how it goes is not known: %w", err)
 	}
@@ -81,10 +89,13 @@ func (c *cli) accepted(m client.Migration) error {
 	return nil
 }
 
-// newestMigration is the last migration of a volume.
-func (c *cli) newestMigration(ctx context.Context, volumeID string) (client.Migration, error) {
+// newestMigration is the last migration of a volume. Its owner has a half of that, so a list without the owner's part will
+// not do; one without the part of others will.
+func (c *cli) newestMigration(ctx context.Context, v client.Volume) (client.Migration, error) {
+	volumeID := v.ID
 	all, err := c.client().Migrations(ctx, client.MigrationFilter{VolumeID: volumeID})
-	if err != nil {
+	var partial *client.PartialError
+	if err != nil && (!errors.As(err, &partial) || slices.Contains(partial.Nodes, v.Owner) || len(all) == 0) {
 		return client.Migration{}, err
 	}
 	all = slices.DeleteFunc(all, func(m client.Migration) bool { return m.VolumeID != volumeID })

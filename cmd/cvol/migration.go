@@ -40,5 +40,5 @@ func (c *cli) findMigration(ctx context.Context, name string) (client.Migration,
 	if err != nil {
 		return client.Migration{}, err
 	}
-	return c.newestMigration(ctx, v.ID)
+	return c.newestMigration(ctx, v)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -13,27 +14,34 @@ func (c *cli) migrationListCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "list",
 		Short: "List the migrations",
-		Long: `List the migrations of which this node is the source or the target, those that are over included. DONE is the
-part of the volume that is verified on the target.`,
+		Long: `List the migrations of this node and of its peers, those that are over included, the newest first. DONE is the
+part of the volume that is verified on the target. If a peer does not answer, its migrations are missing: the
+exit code is then 3.`,
 		Example: `  cvol migration list --active`,
 		Args:    arguments(0, 0),
 	}
 	command.Flags().BoolVar(&active, "active", false, "leave out those that are over")
 	command.RunE = func(cmd *cobra.Command, _ []string) error {
 		all, err := c.client().Migrations(cmd.Context(), client.MigrationFilter{Active: active})
-		if err != nil {
+		var partial *client.PartialError
+		if err != nil && !errors.As(err, &partial) {
 			return fmt.Errorf("list migrations: %w", err)
 		}
-		if c.json {
-			return c.printJSON(client.MigrationsAnswer{Migrations: all})
+		if err := c.showMigrations(all); err != nil {
+			return err
 		}
-		c.migrationTable(all)
+		if err != nil {
+			return fmt.Errorf("list all migrations: %w", err)
+		}
 		return nil
 	}
 	return command
 }
 
-func (c *cli) migrationTable(all []client.Migration) {
+func (c *cli) showMigrations(all []client.Migration) error {
+	if c.json {
+		return c.printJSON(client.MigrationsAnswer{Migrations: all})
+	}
 	rows := make([][]string, len(all))
 	for i, m := range all {
 		rows[i] = []string{
@@ -41,6 +49,7 @@ func (c *cli) migrationTable(all []client.Migration) {
 		}
 	}
 	c.table([]string{"ID", "VOLUME", "ROLE", "STATE", "DONE", "SOURCE", "TARGET", "CREATED"}, rows)
+	return nil
 }
 
 // volumeOf is the volume's name, or its id if it has none.

@@ -77,6 +77,7 @@ func progressFields(m client.Migration) []field {
 		{"size", exactSize(p.TotalBytes)},
 		{"verified", exactSize(p.VerifiedBytes)},
 		{"done", percent(p)},
+		{"now", readBack(m)},
 		{"sent", exactSize(p.SentBytes)},
 		{"holes", exactSize(p.ZeroBytes)},
 		{"resumed", exactSize(p.ResumedBytes)},

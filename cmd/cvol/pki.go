@@ -46,7 +46,7 @@ func (c *cli) pkiIssueCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "issue DIR NAME",
 		Short: "Make a key and a certificate",
-		Long: `Make DIR/NAME.key and DIR/NAME.pem, signed by the authority in DIR. NAME of a node is the "node" of its
+		Long: `Make DIR/NAME.key and DIR/NAME.pem, signed by the authority in DIR. NAME of a node is the "host" of its
 configuration; it is what agents go by. The hosts are for the tools of others alone, such as nbdinfo or curl.
 If either file is there, nothing is touched.
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -39,14 +40,17 @@ attachment may be named itself; see cvol attachments for the ids.`,
 // findAttachment finds an attachment by its id, or as the only one of a volume.
 func (c *cli) findAttachment(cmd *cobra.Command, name string) (client.Attachment, error) {
 	all, err := c.client().Attachments(cmd.Context(), "")
-	if err != nil {
+	var partial *client.PartialError
+	if err != nil && !errors.As(err, &partial) {
 		return client.Attachment{}, err
 	}
 	if i := slices.IndexFunc(all, func(a client.Attachment) bool { return a.ID == name }); i >= 0 {
 		return all[i], nil
 	}
-	all, err = c.attachmentsOf(cmd.Context(), all, name)
+	all, err = c.attachmentsOf(cmd.Context(), name)
 	switch {
+	case client.IsNotFound(err) && partial != nil:
+		return client.Attachment{}, partial
 	case err != nil:
 		return client.Attachment{}, err
 	case len(all) == 0:
@@ -57,8 +61,8 @@ func (c *cli) findAttachment(cmd *cobra.Command, name string) (client.Attachment
 	return all[0], nil
 }
 
-// attachmentsOf keeps those of the volume with this id or name.
-func (c *cli) attachmentsOf(ctx context.Context, all []client.Attachment, name string) ([]client.Attachment, error) {
+// attachmentsOf asks the owner of the volume with this id or name.
+func (c *cli) attachmentsOf(ctx context.Context, name string) ([]client.Attachment, error) {
 	v, err := c.client().Volume(ctx, name)
 	if client.IsNotFound(err) {
 		return nil, client.NewError(404, "Neither an attachment nor a volume of that id or name could be found.")
@@ -66,7 +70,7 @@ func (c *cli) attachmentsOf(ctx context.Context, all []client.Attachment, name s
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(all, func(a client.Attachment) bool { return a.VolumeID != v.ID }), nil
+	return c.client().Attachments(ctx, v.ID)
 }
 
 func joinIDs(all []client.Attachment) string {

@@ -67,6 +67,9 @@ func (l *lines) show(m client.Migration) {
 	if p := m.Progress; p.TotalBytes > 0 {
 		text += fmt.Sprintf(": %s of %s verified, holes %s", size(p.VerifiedBytes), size(p.TotalBytes), size(p.ZeroBytes))
 	}
+	if read := readBack(m); read != "" {
+		text += ", " + read
+	}
 	l.line(phase(m), text)
 }
 
@@ -89,6 +92,15 @@ func phase(m client.Migration) string {
 		return m.State + " (" + p + ")"
 	}
 	return m.State
+}
+
+// readBack is how far the target has read the volume back from its medium; empty in other states than readying.
+func readBack(m client.Migration) string {
+	total := m.Progress.TotalBytes
+	if m.State != "readying" || total <= 0 {
+		return ""
+	}
+	return fmt.Sprintf("reading back %d %%", int64(float64(min(m.ReadBackBytes, total))/float64(total)*100))
 }
 
 // bar draws a progress bar of the verified bytes.
@@ -116,7 +128,11 @@ func newBar(terminal *os.File) *bar {
 func (b *bar) poll() time.Duration { return barPoll }
 
 func (b *bar) show(m client.Migration) {
-	b.now.Store(&barText{before: printable(phase(m)), after: figures(m)})
+	before := phase(m)
+	if read := readBack(m); read != "" {
+		before += " (" + read + ")"
+	}
+	b.now.Store(&barText{before: printable(before), after: figures(m)})
 	// The bar is never complete by its figures: all bytes are verified well before the migration is over.
 	b.bar.SetTotal(max(m.Progress.TotalBytes, 1), false)
 	b.bar.SetCurrent(m.Progress.VerifiedBytes)

@@ -96,7 +96,9 @@ func (c *cli) stoppedWatching(why error, m client.Migration, timeout time.Durati
 	}
 	c.notef("%s: cvol stops watching, the migration goes on (%s)", what, m.State)
 	c.notef("watch it again: cvol migration wait %s", m.ID)
-	c.notef("abort it:       cvol migration abort %s", m.ID)
+	if !m.LockVolume {
+		c.notef("abort it:       cvol migration abort %s", m.ID)
+	}
 	return &toldError{why}
 }
 
