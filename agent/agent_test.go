@@ -61,7 +61,7 @@ func TestExportSurvivesRestart(t *testing.T) {
 	if _, err := d.ReadAt(got, 0); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("read after the restart: %v", err)
 	}
-	err := a.client.MigrateVolume(a.context(), v.ID, client.MigrateVolume{Host: "b@pool#pool"})
+	_, err := a.client.MigrateVolume(a.context(), v.ID, client.MigrateVolume{Host: "b@pool#pool"})
 	if err == nil || !strings.Contains(err.Error(), "in use") {
 		t.Errorf("migrate: %v, want in use", err)
 	}
@@ -101,14 +101,15 @@ func TestView(t *testing.T) {
 	if _, err := out.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
-	err = a.client.MigrateVolume(a.context(), v.ID, client.MigrateVolume{Host: b.host()})
+	_, err = a.client.MigrateVolume(a.context(), v.ID, client.MigrateVolume{Host: b.host()})
 	if err == nil || !strings.Contains(err.Error(), "in use") {
 		t.Errorf("migrate under a reader: %v, want in use", err)
 	}
 	_ = reader.Process.Kill()
 	_ = reader.Wait()
 	a.await("the reader is gone", func() bool {
-		return a.client.MigrateVolume(a.context(), v.ID, client.MigrateVolume{Host: b.host()}) == nil
+		_, err := a.client.MigrateVolume(a.context(), v.ID, client.MigrateVolume{Host: b.host()})
+		return err == nil
 	})
 	b.await("the volume moves", func() bool {
 		shown, err := b.client.Volume(b.context(), v.ID)

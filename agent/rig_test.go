@@ -221,7 +221,7 @@ func (n *node) export(id string) client.Attachment {
 // migrate moves a volume and waits for the end.
 func (n *node) migrate(id, host string) client.Migration {
 	n.t.Helper()
-	if err := n.client.MigrateVolume(n.context(), id, client.MigrateVolume{Host: host}); err != nil {
+	if _, err := n.client.MigrateVolume(n.context(), id, client.MigrateVolume{Host: host}); err != nil {
 		n.t.Fatal(err)
 	}
 	all, err := n.client.Migrations(n.context(), client.MigrationFilter{VolumeID: id})
