@@ -136,15 +136,15 @@ func TestLateCalls(t *testing.T) {
 	b.check(p.Peer.Forget(ctx, p.prepare.Token))
 }
 
-// TestLatePrepareDoesNotEndReady: the Prepare of the attempt that is ready, delivered again after the point of no return,
-// would take the target out of ready.
+// TestLatePrepareDoesNotEndReady: the Prepare of the attempt that is ready, delivered again, would take the target out
+// of ready behind the source's back.
 func TestLatePrepareDoesNotEndReady(t *testing.T) {
 	w := newWorld(t, "a", "b")
 	a, b := w.nodes["a"], w.nodes["b"]
 	p := a.tap("")
 	data := content(32, 2<<20)
 	v := a.create(data)
-	reached, release := w.hold("a", "peer: commit")
+	reached, release := w.hold("a", "catalog: point of no return")
 	m := a.accept(v.ID, migration.Request{Host: toB})
 	<-reached
 	if _, err := p.Peer.Prepare(context.Background(), p.prepare); !errors.Is(err, migration.ErrStale) {
@@ -177,16 +177,18 @@ func handedOver(t *testing.T, data []byte) (w *world, v catalog.Volume, m catalo
 	w = newWorld(t, "a", "b")
 	a, b := w.nodes["a"], w.nodes["b"]
 	v = a.create(data)
-	reached, _ := w.hold("a", "peer: commit")
+	reached, release := w.hold("a", "catalog: point of no return")
 	m = a.accept(v.ID, migration.Request{Host: toB})
 	<-reached
-	for _, n := range []*testNode{a, b} {
-		n.crash()
-		n.stop()
-	}
-	w.mu.Lock()
-	w.gate = gate{}
-	w.mu.Unlock()
+	b.crash() // first, or it would ask and hear of it
+	b.stop()
+	release()
+	w.eventually("the point of no return is passed", func() bool {
+		_, migrations, _ := a.records()
+		return migrations[0].State == catalog.StateCommitting
+	})
+	a.crash()
+	a.stop()
 	return w, v, m
 }
 
