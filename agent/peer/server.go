@@ -178,7 +178,11 @@ func (s *Server) recovered(w http.ResponseWriter, r *http.Request) {
 }
 
 func answer(w http.ResponseWriter, status int, body any) {
+	text, err := json.Marshal(body)
+	if err != nil {
+		status, text = http.StatusInternalServerError, []byte(`{"message": "internal error: an answer that cannot be written"}`)
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // the peer has gone: nobody is left to tell
+	_, _ = w.Write(text) // the peer has gone: nobody is left to tell
 }
