@@ -315,3 +315,18 @@ func TestKeptSource(t *testing.T) {
 	a.check(a.volumes.Delete(context.Background(), kept.ID))
 	w.clean(v.ID, data)
 }
+
+func TestVolumeMovesInsideANode(t *testing.T) {
+	w := newWorld(t, "a")
+	a := w.nodes["a"]
+	data := content(9, testSize)
+	v := a.create(data)
+	m := a.final(a.accept(v.ID, migration.Request{Host: "a@spare#spare"}).ID)
+	if m.State != catalog.StateSucceeded {
+		t.Fatalf("migration %s: %s", m.State, m.Reason)
+	}
+	_, record := w.clean(v.ID, data)
+	if record.Host != "a@spare#spare" || record.OwnerEpoch != v.OwnerEpoch+1 || record.NameID != "" {
+		t.Errorf("record %+v", record)
+	}
+}

@@ -57,7 +57,7 @@ func (w *world) arm(p crashPoint) (fired chan struct{}) {
 }
 
 // drive asks for a migration and, if abort, ends it while it copies. It answers as far as the nodes live.
-func (w *world) drive(id string, abort bool) {
+func (w *world) drive(id, host string, abort bool) {
 	a := w.nodes["a"]
 	var reached <-chan string
 	release := func() {}
@@ -65,7 +65,7 @@ func (w *world) drive(id string, abort bool) {
 		reached, release = w.hold("a", "device: copy")
 	}
 	defer release()
-	m, err := a.engine.Accept(w.t.Context(), id, migration.Request{Host: toB})
+	m, err := a.engine.Accept(w.t.Context(), id, migration.Request{Host: host})
 	if err != nil || !abort {
 		return
 	}
@@ -78,20 +78,27 @@ func (w *world) drive(id string, abort bool) {
 }
 
 // walk runs one migration with a crash at p and a restart, and checks how it ended.
-func walk(t *testing.T, p crashPoint, abort bool) {
+func walk(t *testing.T, p crashPoint, host string, abort bool) {
 	w := newWorld(t, "a", "b")
 	data := content(8, 3<<20+512)
 	v := w.nodes["a"].create(data)
 	fired := w.arm(p)
-	w.drive(v.ID, abort)
+	w.drive(v.ID, host, abort)
 	w.settle(p, fired)
 	end, accepted := w.end()
 	if accepted && !abort && end.State != catalog.StateSucceeded {
 		t.Errorf("ended as %s: %s", end.State, end.Reason)
 	}
 	owner, record := w.clean(v.ID, data)
-	if want := map[bool]string{true: "b", false: "a"}[end.State == catalog.StateSucceeded]; owner.name != want {
+	want := "a"
+	if end.State == catalog.StateSucceeded {
+		want = host[:1]
+	}
+	if owner.name != want {
 		t.Errorf("%s, and the owner is %s", end.State, owner.name)
+	}
+	if end.State == catalog.StateSucceeded && record.Host != host {
+		t.Errorf("the volume is at %s, not %s", record.Host, host)
 	}
 	if end.State == catalog.StateSucceeded && record.Name != "volume-"+v.ID {
 		t.Errorf("the object's name is %s", record.Name)
@@ -137,18 +144,18 @@ func (w *world) end() (m catalog.Migration, accepted bool) {
 	w.t.Helper()
 	w.eventually("the migration ends", func() bool {
 		w.owners()
-		_, migrations, _ := w.nodes["a"].records()
-		_, _, guests := w.nodes["b"].records()
+		_, migrations, guests := w.nodes["a"].records()
+		_, _, there := w.nodes["b"].records()
 		if accepted = len(migrations) > 0; accepted {
 			m = migrations[0]
 		}
-		return len(guests) == 0 && (!accepted || m.State.Final())
+		return len(guests)+len(there) == 0 && (!accepted || m.State.Final())
 	})
 	return m, accepted
 }
 
 // points are the crash points of one clean run: every touch that it made, before and after.
-func points(t *testing.T, abort bool) (all []crashPoint) {
+func points(t *testing.T, host string, abort bool) (all []crashPoint) {
 	w := newWorld(t, "a", "b")
 	v := w.nodes["a"].create(content(8, 3<<20+512))
 	seen := map[crashPoint]bool{}
@@ -159,7 +166,7 @@ func points(t *testing.T, abort bool) (all []crashPoint) {
 		seen[crashPoint{n.name, touch, after, 1}] = true
 		return nil
 	})
-	w.drive(v.ID, abort)
+	w.drive(v.ID, host, abort)
 	w.end()
 	mu.Lock()
 	defer mu.Unlock()
@@ -176,13 +183,16 @@ func points(t *testing.T, abort bool) (all []crashPoint) {
 
 // TestCampaignCrashWalk crashes either node before and after each touch of a migration's step table, restarts it, and demands
 // one owner, every byte and nothing left over. The short run draws a third of the points; CVOLD_CAMPAIGN=full takes all.
-func TestCampaignCrashWalk(t *testing.T) { crashWalk(t, false, 70) }
+func TestCampaignCrashWalk(t *testing.T) { crashWalk(t, toB, false, 70) }
 
 // TestCampaignCrashWalkOfAbort does the same for a migration that is aborted while it copies.
-func TestCampaignCrashWalkOfAbort(t *testing.T) { crashWalk(t, true, 40) }
+func TestCampaignCrashWalkOfAbort(t *testing.T) { crashWalk(t, toB, true, 40) }
 
-func crashWalk(t *testing.T, abort bool, least int) {
-	all := points(t, abort)
+// TestCampaignCrashWalkInside does the same between two back ends of one node, where P2 and P3 are one transaction.
+func TestCampaignCrashWalkInside(t *testing.T) { crashWalk(t, "a@spare#spare", false, 60) }
+
+func crashWalk(t *testing.T, host string, abort bool, least int) {
+	all := points(t, host, abort)
 	if len(all) < least {
 		t.Errorf("only %d crash points, not %d", len(all), least)
 	}
@@ -200,7 +210,7 @@ func crashWalk(t *testing.T, abort bool, least int) {
 	for _, p := range drawn {
 		t.Run(p.String(), func(t *testing.T) {
 			t.Parallel()
-			walk(t, p, abort)
+			walk(t, p, host, abort)
 		})
 	}
 }

@@ -190,7 +190,9 @@ func (n *testNode) parts(store catalog.Store, credentials *pki.Credentials) {
 		Touch:  n.touch,
 	}
 	n.target = migration.NewTarget(migration.TargetOptions{
-		Options: o, NBD: n.nbd, Address: migration.NBDAddress{Network: "tcp", Address: n.nbdAddr}, Version: "test", AskEvery: 20 * time.Millisecond,
+		Options: o, NBD: n.nbd, Address: migration.NBDAddress{Network: "tcp", Address: n.nbdAddr},
+		Unix:    migration.NBDAddress{Network: "tcp", Address: n.nbdAddr}, // with this node's own certificate
+		Version: "test", AskEvery: 20 * time.Millisecond,
 	})
 	var err error
 	n.engine, err = migration.NewEngine(o, n.target)
