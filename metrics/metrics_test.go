@@ -24,6 +24,7 @@ import (
 	"github.com/cvold/cvold/agent/migration"
 	"github.com/cvold/cvold/agent/volume"
 	"github.com/cvold/cvold/dataplane"
+	"github.com/cvold/cvold/internal/program"
 	"github.com/cvold/cvold/internal/version"
 	"github.com/cvold/cvold/nbd"
 )
@@ -31,20 +32,6 @@ import (
 var update = flag.Bool("update", false, "write testdata/scrape.txt anew")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// tool is the path of a program; a test without it is skipped aloud, and fails in CI.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	switch {
-	case err == nil:
-	case os.Getenv("CI") != "":
-		t.Fatalf("%s is needed: %v", name, err)
-	default:
-		t.Skipf("%s is not installed", name)
-	}
-	return path
-}
 
 type fakeMigrations struct {
 	stats migration.Stats
@@ -175,7 +162,7 @@ func TestNamesAreGood(t *testing.T) {
 }
 
 func TestPromtoolAgrees(t *testing.T) {
-	promtool := tool(t, "promtool")
+	promtool := program.Need(t, "promtool")
 	cmd := exec.Command(promtool, "check", "metrics")
 	cmd.Stdin = strings.NewReader(ours(scraped(t, New(sources()))))
 	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {

@@ -11,22 +11,8 @@ import (
 	"testing"
 
 	"github.com/cvold/cvold/dataplane"
+	"github.com/cvold/cvold/internal/program"
 )
-
-// tool is the path of a program. Where tests have to be complete (CI) its absence is a failure.
-func tool(t testing.TB, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	switch {
-	case err == nil:
-		return path
-	case os.Getenv("CI") != "":
-		t.Fatalf("%s is not installed", name)
-	default:
-		t.Skipf("%s is not installed", name)
-	}
-	return ""
-}
 
 // run runs a program to its end and returns its output; try does for one that may fail.
 func run(t testing.TB, name string, args ...string) string {
@@ -40,7 +26,7 @@ func run(t testing.TB, name string, args ...string) string {
 
 func try(t testing.TB, name string, args ...string) (string, error) {
 	t.Helper()
-	out, err := exec.CommandContext(timeLimit(t), tool(t, name), args...).CombinedOutput()
+	out, err := exec.CommandContext(timeLimit(t), program.Need(t, name), args...).CombinedOutput()
 	return string(out), err
 }
 

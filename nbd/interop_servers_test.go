@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/cvold/cvold/dataplane"
+	"github.com/cvold/cvold/internal/program"
 )
 
 // startProgram runs a server until the test ends, and waits for its socket.
@@ -18,7 +19,7 @@ func startProgram(t testing.TB, socket, name string, args ...string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var log bytes.Buffer
-	cmd := exec.CommandContext(ctx, tool(t, name), args...)
+	cmd := exec.CommandContext(ctx, program.Need(t, name), args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {

@@ -6,21 +6,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-)
 
-// tool finds a program that the test needs: where CI is set it must be there.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return path
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatalf("%s is not installed, and CI is set: run make setup", name)
-	}
-	t.Skipf("%s is not installed: run make setup", name)
-	return ""
-}
+	"github.com/cvold/cvold/internal/program"
+)
 
 // installed is a copy of the unit that starts a program which exists everywhere.
 func installed(t *testing.T) string {
@@ -41,7 +29,7 @@ func installed(t *testing.T) string {
 }
 
 func TestUnitVerifies(t *testing.T) {
-	out, err := exec.Command(tool(t, "systemd-analyze"), "verify", "--man=no", "--recursive-errors=no", installed(t)).CombinedOutput()
+	out, err := exec.Command(program.Need(t, "systemd-analyze"), "verify", "--man=no", "--recursive-errors=no", installed(t)).CombinedOutput()
 	if err != nil || strings.Contains(string(out), "cvold.service") {
 		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
 	}
@@ -58,7 +46,7 @@ func TestUnitCheckBites(t *testing.T) {
 	if err := os.WriteFile(path, []byte(broken), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	out, _ := exec.Command(tool(t, "systemd-analyze"), "verify", "--man=no", "--recursive-errors=no", path).CombinedOutput()
+	out, _ := exec.Command(program.Need(t, "systemd-analyze"), "verify", "--man=no", "--recursive-errors=no", path).CombinedOutput()
 	if !strings.Contains(string(out), "WatchDogSecs") {
 		t.Errorf("a misspelt key was not seen:\n%s", out)
 	}
@@ -100,7 +88,7 @@ func TestSysusers(t *testing.T) {
 			args = append(args, line)
 		}
 	}
-	if out, err := exec.Command(tool(t, "systemd-sysusers"), args...).CombinedOutput(); err != nil {
+	if out, err := exec.Command(program.Need(t, "systemd-sysusers"), args...).CombinedOutput(); err != nil {
 		t.Fatalf("systemd-sysusers: %v\n%s", err, out)
 	}
 	group, err := os.ReadFile(filepath.Join(root, "etc/group"))

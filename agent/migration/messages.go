@@ -139,6 +139,8 @@ type ReadyRequest struct {
 // ReadyReply says how far the target is.
 type ReadyReply struct {
 	Done bool `json:"done"`
+	// Class is what the read-back of everything was worth, when it is done.
+	Class transfer.Class `json:"class,omitempty"`
 	// VerifiedBytes were read back so far.
 	VerifiedBytes int64 `json:"verified_bytes"`
 }

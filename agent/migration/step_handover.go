@@ -34,6 +34,7 @@ func ready(ctx context.Context, r *run, m catalog.Migration) error {
 		r.readBack.Store(reply.VerifiedBytes)
 		return wait(retryPause, errors.New("the target reads back"))
 	}
+	m.Class = reply.Class.String() // of all of it, which counts more than what Prepare promised
 	return r.pointOfNoReturn(ctx, m)
 }
 
@@ -100,7 +101,7 @@ func (e *Engine) decide(tx catalog.Tx, v catalog.Volume, m catalog.Migration) er
 	if v.OwnerEpoch != m.Epoch || v.MigrationID != m.ID || v.Identity != m.SourceObject.Identity {
 		return fmt.Errorf("volume %s at epoch %d, held by %q: %w", v.ID, v.OwnerEpoch, v.MigrationID, errNotOurs)
 	}
-	now.Record, now.UpdatedAt = &v, time.Now().UTC()
+	now.Record, now.Class, now.UpdatedAt = &v, m.Class, time.Now().UTC()
 	if err := catalog.Volumes.Put(tx, m.TargetID, oldSource(v, m)); err != nil {
 		return err
 	}

@@ -93,8 +93,8 @@ func (b *readBack) end(ctx context.Context) error {
 // Ready is P1; see Peer.
 func (t *Target) Ready(ctx context.Context, r ReadyRequest) (ReadyReply, error) {
 	b, done, err := t.readying(ctx, r)
-	if err != nil || done {
-		return ReadyReply{Done: done, VerifiedBytes: r.Record.Size}, err
+	if err != nil || done != nil {
+		return doneReply(done), err
 	}
 	timer := time.NewTimer(readyWait)
 	defer timer.Stop()
@@ -108,29 +108,41 @@ func (t *Target) Ready(ctx context.Context, r ReadyRequest) (ReadyReply, error) 
 	return ReadyReply{VerifiedBytes: b.bytes.Load()}, nil
 }
 
-// readying ends the writing and starts the read-back, unless either was done; done says that the guest is ready.
-func (t *Target) readying(ctx context.Context, r ReadyRequest) (b *readBack, done bool, err error) {
+// doneReply is the answer of a guest that is ready.
+func doneReply(g *catalog.Guest) ReadyReply {
+	if g == nil {
+		return ReadyReply{}
+	}
+	class, err := transfer.ParseClass(g.Class)
+	if err != nil {
+		class = transfer.Cached // the least
+	}
+	return ReadyReply{Done: true, Class: class, VerifiedBytes: g.Target.Size}
+}
+
+// readying ends the writing and starts the read-back, unless either was done; done is the guest if it is ready.
+func (t *Target) readying(ctx context.Context, r ReadyRequest) (b *readBack, done *catalog.Guest, err error) {
 	s, unlock := t.session(r.MigrationID)
 	defer unlock()
 	g, err := t.load(r.MigrationID)
 	if err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
 	if err := mayReady(g, r); err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
 	if g.State == catalog.GuestReady || g.State == catalog.GuestCommitted {
-		return nil, true, nil
+		return nil, &g, nil
 	}
 	if s.verify != nil && s.verify.attempt == r.Attempt {
-		return s.verify, false, nil
+		return s.verify, nil, nil
 	}
 	err = t.o.touch(ctx, g.MigrationID, touchGuestDrain, func() error { return t.drain(ctx, s, g) })
 	if err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
 	s.verify, err = t.startReadBack(g, r.Attempt)
-	return s.verify, false, err
+	return s.verify, nil, err
 }
 
 // mayReady checks a Ready against the record.
@@ -265,7 +277,7 @@ func (t *Target) becomeReady(ctx context.Context, r ReadyRequest, b *readBack) (
 	if b.root.String() != r.Root {
 		return ReadyReply{}, refuse(ErrRootDiffers, "the target of migration %s reads back as %s, the source was %s", r.MigrationID, b.root, r.Root)
 	}
-	_, err := t.update(ctx, r.MigrationID, touchGuestReady, func(_ catalog.Tx, g *catalog.Guest) error {
+	g, err := t.update(ctx, r.MigrationID, touchGuestReady, func(_ catalog.Tx, g *catalog.Guest) error {
 		if err := mayReady(*g, r); err != nil || g.State != catalog.GuestPrepared {
 			return err
 		}
@@ -273,5 +285,8 @@ func (t *Target) becomeReady(ctx context.Context, r ReadyRequest, b *readBack) (
 		g.State, g.Record, g.Root, g.Class = catalog.GuestReady, &record, r.Root, b.class.String()
 		return nil
 	})
-	return ReadyReply{Done: err == nil, VerifiedBytes: r.Record.Size}, err
+	if err != nil {
+		return ReadyReply{}, err
+	}
+	return doneReply(&g), nil
 }

@@ -5,28 +5,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
 
 	"github.com/cvold/cvold/agent/catalog"
 	"github.com/cvold/cvold/dataplane"
+	"github.com/cvold/cvold/internal/program"
 	"github.com/cvold/cvold/nbd"
 )
-
-// tool is the path of a program that the test needs: in CI it must be there.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("%s is not installed: %v", name, err)
-		}
-		t.Skipf("%s is not installed: %v", name, err)
-	}
-	return path
-}
 
 func TestExport(t *testing.T) {
 	r := newRig(t)
@@ -69,7 +56,7 @@ func TestExport(t *testing.T) {
 
 // TestExportInfo asks a foreign client what is served.
 func TestExportInfo(t *testing.T) {
-	nbdinfo := tool(t, "nbdinfo")
+	nbdinfo := program.Need(t, "nbdinfo")
 	r := newRig(t)
 	v := r.create("data")
 	for _, readOnly := range []bool{false, true} {

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"github.com/cvold/cvold/internal/program"
 )
 
 // everyCommand walks the tree of commands.
@@ -106,23 +108,9 @@ func TestManPages(t *testing.T) {
 	if got := cvol(t.Context(), "man", filepath.Join(dir, "cvol.1", "x")); got.code != exitOther {
 		t.Errorf("got %+v", got)
 	}
-	man := tool(t, "man")
+	man := program.Need(t, "man")
 	out, err := exec.Command(man, "--warnings", "-l", "-Tutf8", filepath.Join(dir, "cvol-migrate.1")).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "force-host-copy") || strings.Contains(string(out), "warning:") {
 		t.Errorf("%v\n%s", err, out)
 	}
-}
-
-// tool is a program of the machine; without it the test is skipped, but not where tests must be complete.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	switch {
-	case err == nil:
-	case os.Getenv("CI") != "":
-		t.Fatal(err)
-	default:
-		t.Skip(err)
-	}
-	return path
 }

@@ -11,24 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cvold/cvold/dataplane"
+	"github.com/cvold/cvold/internal/program"
 )
-
-// tool is the path of a program; without it the test is skipped, or fails where everything must be there.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("%s is not installed: %v", name, err)
-		}
-		t.Skipf("%s is not installed: %v", name, err)
-	}
-	return path
-}
 
 // TestQEMUMeetsOurLocks: qemu-io cannot open what we exclude it from.
 func TestQEMUMeetsOurLocks(t *testing.T) {
-	qemu := tool(t, "qemu-io")
+	qemu := program.Need(t, "qemu-io")
 	d := open(t, t.TempDir(), nil)
 	v := volumeOf(t, d, "volume-1", 1<<20)
 	for _, tt := range []struct {
@@ -104,7 +92,7 @@ func TestWeMeetQEMUsLocks(t *testing.T) {
 // startQEMU starts qemu-io, waits until it has the file open, and returns what ends it.
 func startQEMU(t *testing.T, args []string) (stop func()) {
 	t.Helper()
-	cmd := exec.Command(tool(t, "qemu-io"), args...)
+	cmd := exec.Command(program.Need(t, "qemu-io"), args...)
 	in, inErr := cmd.StdinPipe()
 	out, outErr := cmd.StdoutPipe()
 	cmd.Stderr = os.Stderr

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cvold/cvold/internal/program"
 )
 
 func authority(t *testing.T, dir string) *Authority {
@@ -104,12 +106,7 @@ func TestIssuedCertificate(t *testing.T) {
 
 // TestOpenSSLAgrees has another implementation read what we wrote.
 func TestOpenSSLAgrees(t *testing.T) {
-	openssl, err := exec.LookPath("openssl")
-	if err != nil && os.Getenv("CI") != "" {
-		t.Fatal("openssl is not installed, and CI is set: run make setup")
-	} else if err != nil {
-		t.Skip("openssl is not installed: run make setup")
-	}
+	openssl := program.Need(t, "openssl")
 	a := authority(t, t.TempDir())
 	files := issue(t, a, "node-a", Peer, "a.example.org")
 	client := issue(t, a, "vm-1", Client)
