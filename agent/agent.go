@@ -111,6 +111,9 @@ func (a *Agent) Start(ctx context.Context) error {
 	if err := a.settleRestored(ctx); err != nil {
 		return err
 	}
+	if err := a.registerServices(); err != nil {
+		return fmt.Errorf("register services: %w", err)
+	}
 	if err := a.volumes.Start(ctx); err != nil {
 		return fmt.Errorf("start volumes: %w", err)
 	}

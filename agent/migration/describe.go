@@ -26,6 +26,9 @@ func (t *Target) Describe(ctx context.Context, r DescribeRequest) (Description, 
 			s.Error = err.Error()
 		}
 		s.TotalBytes, s.FreeBytes = stats.Total, stats.Free
+		if s.Disabled, err = t.disabled(t.o.Volumes.Host(b).Service()); err != nil {
+			return Description{}, err
+		}
 		d.Services = append(d.Services, s)
 	}
 	err := t.o.Store.View(func(tx catalog.Tx) error {
@@ -42,6 +45,19 @@ func (t *Target) Describe(ctx context.Context, r DescribeRequest) (Description, 
 		return nil
 	})
 	return d, err
+}
+
+// disabled says whether an operator has taken a service out of use: nothing new comes to it.
+func (t *Target) disabled(service string) (disabled bool, err error) {
+	err = t.o.Store.View(func(tx catalog.Tx) error {
+		s, err := catalog.Services.Get(tx, service)
+		disabled = s.Disabled
+		return err
+	})
+	if errors.Is(err, catalog.ErrNotFound) {
+		return false, nil
+	}
+	return disabled, err
 }
 
 // admitSource admits to a migration's export the source's agent alone: by its certificate, or, for a migration inside
