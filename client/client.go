@@ -12,6 +12,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/gophercloud/gophercloud/v2"
 )
 
 // DefaultSocket is where the agent listens unless configured otherwise.
@@ -34,8 +36,6 @@ const (
 	callTimeout = 2 * time.Minute
 	// idleTimeout closes a connection that is not used any more.
 	idleTimeout = 30 * time.Second
-	// microversion is the one of Cinder's API whose answers Volume mirrors.
-	microversion = "volume 3.70"
 )
 
 // Client speaks to one agent. It may be used by several goroutines. No call that changes anything is ever repeated by
@@ -47,20 +47,21 @@ const (
 type Client struct {
 	socket string
 	http   *http.Client
+	// service is for the calls that gophercloud has; http for the others.
+	service *gophercloud.ServiceClient
 }
 
 // New makes a client of the agent that listens on the unix socket. It does not connect yet. Close it when done.
 func New(socket string) *Client {
 	c := &Client{socket: socket}
-	c.http = &http.Client{
-		Transport: &http.Transport{
-			DialContext:            c.dial,
-			DisableCompression:     true,
-			MaxResponseHeaderBytes: maxHeader,
-			IdleConnTimeout:        idleTimeout,
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	transport := &http.Transport{
+		DialContext:            c.dial,
+		DisableCompression:     true,
+		MaxResponseHeaderBytes: maxHeader,
+		IdleConnTimeout:        idleTimeout,
 	}
+	c.http = &http.Client{Transport: transport, CheckRedirect: noRedirect}
+	c.service = newCinder(transport)
 	return c
 }
 
@@ -131,6 +132,11 @@ func (c *Client) list(ctx context.Context, k call) error {
 	if err := c.do(ctx, k); err != nil {
 		return err
 	}
+	return partial(header)
+}
+
+// partial is a *PartialError if the header of an answer names nodes whose part is missing.
+func partial(header http.Header) error {
 	silent := strings.FieldsFunc(header.Get(PartialHeader), func(r rune) bool { return r == ',' || r == ' ' })
 	if len(silent) > 0 {
 		return &PartialError{Nodes: silent}
@@ -158,11 +164,12 @@ func (k call) request(ctx context.Context) (*http.Request, error) {
 	}
 	// Each segment is escaped by itself: a name with a slash stays one segment.
 	address := "http://cvold"
-	for _, segment := range k.path {
-		if segment == "" || segment == "." || segment == ".." {
-			return nil, NewError(http.StatusNotFound, fmt.Sprintf("%q is no name or id", segment))
+	for _, name := range k.path {
+		escaped, err := segment(name)
+		if err != nil {
+			return nil, err
 		}
-		address += "/" + url.PathEscape(segment)
+		address += "/" + escaped
 	}
 	if len(k.query) > 0 {
 		address += "?" + k.query.Encode()
@@ -172,8 +179,8 @@ func (k call) request(ctx context.Context) (*http.Request, error) {
 		return nil, err
 	}
 	request.Header.Set("Accept", "application/json")
-	request.Header.Set("User-Agent", "cvold-client")
-	request.Header.Set("OpenStack-API-Version", microversion)
+	request.Header.Set("User-Agent", userAgent)
+	request.Header.Set("OpenStack-API-Version", "volume "+cinderMicroversion)
 	if k.in != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}

@@ -29,7 +29,11 @@ func serve(t *testing.T, h http.HandlerFunc) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &httptest.Server{Listener: l, Config: &http.Server{Handler: h}}
+	typed := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		h(w, r)
+	})
+	server := &httptest.Server{Listener: l, Config: &http.Server{Handler: typed}}
 	server.Start()
 	t.Cleanup(server.Close)
 	c := New(socket)

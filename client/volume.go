@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/google/uuid"
+	"github.com/gophercloud/gophercloud/v2"
+	"github.com/gophercloud/gophercloud/v2/openstack/blockstorage/v3/volumes"
+	"github.com/gophercloud/gophercloud/v2/pagination"
 )
 
 // Volume is a volume in the Cinder dialect: the keys of Cinder's answer at microversion 3.70, in its order. Pointers are
@@ -198,15 +200,10 @@ func (f VolumeFilter) matches(v Volume) bool {
 // Volumes lists the volumes that the filter chooses, of this agent and its peers, in the agent's order. If peers did not
 // answer it returns what there is, and a *PartialError.
 func (c *Client) Volumes(ctx context.Context, f VolumeFilter) ([]Volume, error) {
-	query := url.Values{}
-	if f.Name != "" {
-		query.Set("name", f.Name)
-	}
-	if f.Status != "" {
-		query.Set("status", f.Status)
-	}
 	var answer VolumesAnswer
-	err := c.list(ctx, call{method: http.MethodGet, path: []string{"v3", "volumes", "detail"}, query: query, out: &answer})
+	err := c.cinderList(ctx, &answer, func(s *gophercloud.ServiceClient) pagination.Pager {
+		return volumes.List(s, volumes.ListOpts{Name: f.Name, Status: f.Status})
+	})
 	return slices.DeleteFunc(answer.Volumes, func(v Volume) bool { return !f.matches(v) }), err
 }
 
@@ -224,8 +221,14 @@ func (c *Client) Volume(ctx context.Context, idOrName string) (Volume, error) {
 }
 
 func (c *Client) volumeByID(ctx context.Context, id string) (Volume, error) {
+	id, err := segment(id)
+	if err != nil {
+		return Volume{}, err
+	}
 	var answer VolumeAnswer
-	err := c.do(ctx, call{method: http.MethodGet, path: []string{"v3", "volumes", id}, out: &answer})
+	_, err = c.cinder(ctx, &answer, func(ctx context.Context, s *gophercloud.ServiceClient) gophercloud.Result {
+		return volumes.Get(ctx, s, id).Result
+	})
 	return answer.Volume, err
 }
 
@@ -233,19 +236,19 @@ func (c *Client) volumeByName(ctx context.Context, name string) (Volume, error) 
 	if name == "" {
 		return Volume{}, NewError(http.StatusNotFound, "The empty name names no volume.")
 	}
-	volumes, err := c.Volumes(ctx, VolumeFilter{Name: name})
-	volumes = slices.DeleteFunc(volumes, Volume.Temporary)
-	if err != nil && len(volumes) == 0 {
+	named, err := c.Volumes(ctx, VolumeFilter{Name: name})
+	named = slices.DeleteFunc(named, Volume.Temporary)
+	if err != nil && len(named) == 0 {
 		return Volume{}, err
 	}
-	switch len(volumes) {
+	switch len(named) {
 	case 0:
 		return Volume{}, NewError(http.StatusNotFound, fmt.Sprintf("Volume %s could not be found.", name))
 	case 1:
-		return volumes[0], nil
+		return named[0], nil
 	}
-	ids := make([]string, len(volumes))
-	for i, v := range volumes {
+	ids := make([]string, len(named))
+	for i, v := range named {
 		ids[i] = v.ID
 	}
 	return Volume{}, fmt.Errorf("%w: %s", ErrAmbiguous, strings.Join(ids, ", "))
@@ -263,16 +266,22 @@ func (c *Client) CreateVolume(ctx context.Context, v CreateVolume) (Volume, erro
 		v.Size = ToGiB(v.SizeBytes)
 	}
 	var answer VolumeAnswer
-	err := c.do(ctx, call{
-		method: http.MethodPost, path: []string{"v3", "volumes"},
-		in: CreateVolumeRequest{Volume: v}, out: &answer,
+	_, err := c.cinder(ctx, &answer, func(ctx context.Context, s *gophercloud.ServiceClient) gophercloud.Result {
+		return volumes.Create(ctx, s, body{"volume": v}, nil).Result
 	})
 	return answer.Volume, err
 }
 
 // DeleteVolume deletes a volume. The agent answers when it is done.
 func (c *Client) DeleteVolume(ctx context.Context, id string) error {
-	return c.do(ctx, call{method: http.MethodDelete, path: []string{"v3", "volumes", id}})
+	id, err := segment(id)
+	if err != nil {
+		return err
+	}
+	_, err = c.cinder(ctx, nil, func(ctx context.Context, s *gophercloud.ServiceClient) gophercloud.Result {
+		return volumes.Delete(ctx, s, id, nil).Result
+	})
+	return err
 }
 
 // MigrateVolume asks for a migration of the volume with this id. The agent answers when it is accepted: see Migration, with

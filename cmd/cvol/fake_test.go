@@ -79,6 +79,7 @@ func (f *fake) guard(next http.Handler) http.Handler {
 }
 
 func answer(w http.ResponseWriter, code int, body any) {
+	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	if body != nil {
 		_ = json.NewEncoder(w).Encode(body)
