@@ -54,9 +54,9 @@ func FuzzActionBody(f *testing.F) {
 	f.Add([]byte(`[]`))
 	f.Add([]byte(`{"os-migrate_volume": {"host": "\ud800"}}`))
 	f.Fuzz(func(t *testing.T, p []byte) {
-		m, err := decodeAction(p)
+		a, err := decodeAction(p)
 		harmless(t, err)
-		if err == nil && (m.host == "" || utf8.RuneCountInString(m.host) > maxText) {
+		if m, ok := a.(*migrateBody); ok && err == nil && (m.host == "" || utf8.RuneCountInString(m.host) > maxText) {
 			t.Fatalf("%+v of %q", m, p)
 		}
 	})

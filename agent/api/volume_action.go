@@ -2,26 +2,27 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
-
-	"github.com/cvold/cvold/agent/migration"
-	"github.com/cvold/cvold/client"
+	"slices"
+	"strings"
 )
 
-// migrateBody is os-migrate_volume (api/contrib/admin_actions.py, schemas/admin_actions.py).
-type migrateBody struct {
-	host        string
-	force, lock client.Bool
+// action is what a POST to a volume's action asks for.
+type action interface {
+	// fields are the keys under the action's name.
+	fields() fields
+	// check refuses what the fields together make no sense of.
+	check() error
+	// run does it for the volume, which exists, and answers.
+	run(ctx context.Context, s *Server, x *exchange) error
 }
 
-func (b *migrateBody) fields() fields {
-	return fields{
-		"host":            text("host", &b.host),
-		"force_host_copy": flag("force_host_copy", &b.force),
-		"lock_volume":     flag("lock_volume", &b.lock),
-		"cluster":         notYet("cluster"),
-	}
+// actions are all that can be asked, by the name in the body.
+var actions = map[string]func() action{
+	"os-migrate_volume": func() action { return new(migrateBody) },
 }
 
 // volumeAction answers POST /v3/volumes/ID/action.
@@ -30,7 +31,7 @@ func (s *Server) volumeAction(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	m, err := decodeAction(body)
+	a, err := decodeAction(body)
 	if err != nil {
 		return err
 	}
@@ -39,36 +40,31 @@ func (s *Server) volumeAction(x *exchange) error {
 	}
 	ctx, cancel := x.work()
 	defer cancel()
-	accepted, err := s.o.Migrations.Accept(ctx, x.id(), migration.Request{
-		Host: m.host, ForceHostCopy: bool(m.force), LockVolume: bool(m.lock),
-	})
-	if err != nil {
+	if err := a.run(ctx, s, x); err != nil {
 		return err
 	}
-	x.w.Header().Set(client.MigrationHeader, accepted.ID)
 	return x.empty(http.StatusAccepted)
 }
 
-// decodeAction reads the one action that there is.
-func decodeAction(body []byte) (m migrateBody, err error) {
-	if name := actionName(body); name != "" && name != "os-migrate_volume" {
-		return m, badRequest("There is no such action: %s. A volume has os-migrate_volume.", show([]byte(name)))
-	}
-	found := false
-	inner := object("os-migrate_volume", m.fields())
-	err = decodeBody(body, fields{"os-migrate_volume": func(raw json.RawMessage) error {
-		found = true
-		return inner(raw)
-	}})
+// decodeAction reads the one action of a body.
+func decodeAction(body []byte) (action, error) {
+	has := "A volume has " + strings.Join(slices.Sorted(maps.Keys(actions)), ", ") + "."
+	name := actionName(body)
+	newAction, ok := actions[name]
 	switch {
-	case err != nil:
-		return m, err
-	case !found:
-		return m, badRequest("There is no action in the body. A volume has os-migrate_volume.")
-	case m.host == "":
-		return m, badRequest("Invalid input for field/attribute os-migrate_volume. 'host' is a required property")
+	case name != "" && !ok:
+		return nil, badRequest("There is no such action: %s. %s", show([]byte(name)), has)
+	case !ok:
+		if err := decodeBody(body, fields{}); err != nil {
+			return nil, err
+		}
+		return nil, badRequest("There is no action in the body. %s", has)
 	}
-	return m, nil
+	a := newAction()
+	if err := decodeBody(body, fields{name: object(name, a.fields())}); err != nil {
+		return nil, err
+	}
+	return a, a.check()
 }
 
 // actionName is the first key of the body; empty if that is no object with a key.
