@@ -53,6 +53,8 @@ var codes = []struct {
 	{migration.ErrRefused, 400, 400},
 	{volume.ErrInvalid, 400, 400},
 	{volume.ErrNoBackend, 400, 400},
+	{volume.ErrExists, 409, 409},
+	{volume.ErrNeedsMigration, 400, 409},
 	{volume.ErrInUse, 400, 409},
 	{volume.ErrMigrating, 400, 409},
 	{volume.ErrMaintenance, 400, 409},

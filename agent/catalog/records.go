@@ -75,12 +75,13 @@ const (
 // TargetOf is the migration status of the temporary volume that volume id is copied to: "target:ID".
 func TargetOf(id string) MigrationStatus { return MigrationStatus("target:" + id) }
 
-// Type is a volume type.
+// Type is a volume type. A volume migrates to another agent only if that has a type with the same id, name and extra specs.
 type Type struct {
 	ID          string            `json:"id"`
 	Name        string            `json:"name"`
 	Description string            `json:"description,omitempty"`
 	ExtraSpecs  map[string]string `json:"extra_specs,omitempty"`
+	CreatedAt   time.Time         `json:"created_at,omitzero"`
 }
 
 // Service is one back end of this agent as others see it (Cinder's cinder-volume service of node@backend).

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -22,9 +21,6 @@ const (
 	// is Nova's default quota for the like (metadata_items = 128).
 	metadataMax = 128
 )
-
-// specBackendName is the extra spec by which a type chooses back ends (Cinder's volume_backend_name).
-const specBackendName = "volume_backend_name"
 
 // CreateRequest is what a new volume shall be.
 type CreateRequest struct {
@@ -117,7 +113,7 @@ func checkMetadata(metadata map[string]string) error {
 	if len(metadata) > metadataMax {
 		return fmt.Errorf("%d metadata items: %w: %d are allowed", len(metadata), ErrInvalid, metadataMax)
 	}
-	for _, key := range slices.Sorted(maps.Keys(metadata)) {
+	for _, key := range sortedKeys(metadata) {
 		if key == "" {
 			return fmt.Errorf("a metadata key is empty: %w", ErrInvalid)
 		}
@@ -126,83 +122,6 @@ func checkMetadata(metadata map[string]string) error {
 		}
 	}
 	return nil
-}
-
-// typeOf finds a type by id or name; the zero Type for none.
-func (m *Manager) typeOf(idOrName string) (found catalog.Type, err error) {
-	if idOrName == "" {
-		return catalog.Type{}, nil
-	}
-	var names []string
-	err = m.o.Store.View(func(tx catalog.Tx) error {
-		all, err := catalog.Types.All(tx)
-		for _, t := range all {
-			names = append(names, t.Name)
-			if t.ID == idOrName || t.Name == idOrName && found.ID == "" {
-				found = t
-			}
-		}
-		return err
-	})
-	if err == nil && found.ID == "" {
-		err = fmt.Errorf("volume type %q: %w: there is %s", idOrName, ErrInvalid, orNone(names))
-	}
-	return found, err
-}
-
-func orNone(names []string) string {
-	if len(names) == 0 {
-		return "none"
-	}
-	return strings.Join(names, ", ")
-}
-
-// choose is the back end for a new volume: the one asked for, or the one with the most free space of those that the type
-// allows.
-func (m *Manager) choose(ctx context.Context, r CreateRequest, typ catalog.Type) (Backend, error) {
-	candidates, err := m.candidates(r.Host, typ)
-	if err != nil {
-		return Backend{}, err
-	}
-	var best Backend
-	var free int64 = -1
-	var errs []error
-	for _, b := range candidates {
-		stats, err := b.Driver.Stats(ctx)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("back end %s: %w", m.Host(b), err))
-		} else if stats.Free > free {
-			best, free = b, stats.Free
-		}
-	}
-	if free < 0 {
-		return Backend{}, fmt.Errorf("no back end answers: %w", errors.Join(errs...))
-	}
-	if free < r.Size {
-		return Backend{}, fmt.Errorf("%w for %d bytes: %s has %d bytes free", ErrNoSpace, r.Size, m.Host(best), free)
-	}
-	return best, nil
-}
-
-func (m *Manager) candidates(host string, typ catalog.Type) ([]Backend, error) {
-	candidates := m.Backends()
-	if host != "" {
-		if !strings.ContainsAny(host, "@#") {
-			host = m.o.Node + "@" + host
-		}
-		b, err := m.Backend(host)
-		if err != nil {
-			return nil, err
-		}
-		candidates = []Backend{b}
-	}
-	want := typ.ExtraSpecs[specBackendName]
-	fitting := slices.DeleteFunc(slices.Clone(candidates), func(b Backend) bool { return want != "" && b.BackendName != want })
-	if len(fitting) == 0 {
-		return nil, fmt.Errorf("%w with %s %q, which volume type %s asks for: there is %s",
-			ErrNoBackend, specBackendName, want, typ.Name, m.hosts(candidates))
-	}
-	return fitting, nil
 }
 
 func (m *Manager) newVolume(id string, b Backend, r CreateRequest, typ catalog.Type) catalog.Volume {

@@ -19,7 +19,7 @@ func TestCreate(t *testing.T) {
 	now := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 	r.options.Now = func() time.Time { return now }
 	r.start()
-	put(r, catalog.Types, "type-1", catalog.Type{ID: "type-1", Name: "gold", ExtraSpecs: map[string]string{"volume_backend_name": "SLOW", "x": "y"}})
+	put(r, catalog.Types, "type-1", catalog.Type{ID: "type-1", Name: "gold", ExtraSpecs: map[string]string{"volume_backend_name": "SLOW", "driver:x": "y"}})
 
 	v, err := r.Create(t.Context(), CreateRequest{
 		DisplayName: "data", Description: "of mine", ProjectID: "p", UserID: "u", Type: "gold", Size: 4096,
@@ -29,7 +29,7 @@ func TestCreate(t *testing.T) {
 	stored := r.get(v.ID)
 	for _, v := range []catalog.Volume{v, stored} {
 		if v.DisplayName != "data" || v.Description != "of mine" || v.ProjectID != "p" || v.UserID != "u" ||
-			v.TypeID != "type-1" || v.Metadata["k"] != "v" || v.Specs["x"] != "y" || v.Size != 4096 || !v.UseQuota {
+			v.TypeID != "type-1" || v.Metadata["k"] != "v" || v.Specs["driver:x"] != "y" || v.Size != 4096 || !v.UseQuota {
 			t.Errorf("not what was asked for: %+v", v)
 		}
 		if v.Host != "node@slow#slow" || v.Status != catalog.StatusAvailable || v.Name != "volume-"+v.ID ||

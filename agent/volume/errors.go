@@ -10,11 +10,13 @@ import (
 // The errors of the manager; callers ask with errors.Is. They come wrapped in a sentence that names the volume and the
 // way out, made to be shown to people as it is. Errors of drivers are those of package dataplane.
 var (
-	// ErrNotFound: this agent has no volume or attachment of that id.
+	// ErrNotFound: this agent has no volume, attachment or volume type of that id.
 	ErrNotFound = errors.New("not found")
 	// ErrMoved: the volume belongs to another node now. The error is a *MovedError.
 	ErrMoved = errors.New("moved to another node")
-	// ErrInUse: the volume has users that exclude what is asked.
+	// ErrExists: there is another of that name.
+	ErrExists = errors.New("exists already")
+	// ErrInUse: the volume, or the type, has users that exclude what is asked.
 	ErrInUse = errors.New("is in use")
 	// ErrMigrating: a migration holds the volume.
 	ErrMigrating = errors.New("is migrating")
@@ -22,6 +24,8 @@ var (
 	ErrMaintenance = errors.New("is in maintenance")
 	// ErrStatus: the volume's status does not allow what is asked.
 	ErrStatus = errors.New("has the wrong status")
+	// ErrNeedsMigration: the volume would have to move to another back end first.
+	ErrNeedsMigration = errors.New("needs a migration")
 	// ErrNoBackend: no such back end on this node, or none that can take the volume.
 	ErrNoBackend = errors.New("no such back end")
 	// ErrNoSpace: no back end has room for the volume.
