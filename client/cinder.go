@@ -132,3 +132,9 @@ type body map[string]any
 
 // ToVolumeCreateMap is volumes.CreateOptsBuilder's.
 func (b body) ToVolumeCreateMap() (map[string]any, error) { return b, nil }
+
+// ToVolumeTypeCreateMap is volumetypes.CreateOptsBuilder's.
+func (b body) ToVolumeTypeCreateMap() (map[string]any, error) { return b, nil }
+
+// ToVolumeTypeUpdateMap is volumetypes.UpdateOptsBuilder's.
+func (b body) ToVolumeTypeUpdateMap() (map[string]any, error) { return b, nil }

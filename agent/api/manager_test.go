@@ -20,6 +20,7 @@ import (
 // The real parts are what the API needs.
 var (
 	_ Volumes    = (*volume.Manager)(nil)
+	_ Types      = (*volume.Manager)(nil)
 	_ Migrations = (*migration.Engine)(nil)
 )
 
@@ -70,7 +71,7 @@ func withManager(t *testing.T) *rig {
 			t.Error(err)
 		}
 	})
-	r.o.Volumes = m
+	r.o.Volumes, r.o.Types = m, m
 	return r
 }
 

@@ -68,8 +68,12 @@ func newNode(t *testing.T, node string) *rig {
 		migrations: &fakeMigrations{views: map[string]migration.View{}},
 		peers:      &fakePeers{from: node, nodes: map[string]http.Handler{}, errs: map[string]error{}},
 	}
+	types, err := volume.New(volume.Options{Node: node, Store: store})
+	if err != nil {
+		t.Fatal(err)
+	}
 	r.Server, err = New(Options{
-		Node: node, Store: store, Volumes: r.volumes, Migrations: r.migrations, Peers: r.peers,
+		Node: node, Store: store, Volumes: r.volumes, Types: types, Migrations: r.migrations, Peers: r.peers,
 		Version: client.Version{Version: "1.2.3", Commit: "abc"},
 		Status:  func(context.Context) client.Status { return client.Status{Node: node} },
 		URIs:    func(e string) (string, string) { return "nbd+unix:///" + e + "?socket=/s", "nbds://h/" + e },

@@ -31,6 +31,17 @@ func routes() []route {
 		{"DELETE /v3/volumes/{id}", admins, ofVolume, (*Server).deleteVolume},
 		{"POST /v3/volumes/{id}/action", admins, ofVolume, (*Server).volumeAction},
 
+		{"GET /v3/types", anyone, here, (*Server).listTypes},
+		{"POST /v3/types", admins, here, (*Server).createType},
+		{"GET /v3/types/{id}", anyone, here, (*Server).showType},
+		{"PUT /v3/types/{id}", admins, here, (*Server).updateType},
+		{"DELETE /v3/types/{id}", admins, here, (*Server).deleteType},
+		{"GET /v3/types/{id}/extra_specs", admins, here, (*Server).listExtraSpecs},
+		{"POST /v3/types/{id}/extra_specs", admins, here, (*Server).setExtraSpecs},
+		{"GET /v3/types/{id}/extra_specs/{key}", admins, here, (*Server).showExtraSpec},
+		{"PUT /v3/types/{id}/extra_specs/{key}", admins, here, (*Server).setExtraSpec},
+		{"DELETE /v3/types/{id}/extra_specs/{key}", admins, here, (*Server).deleteExtraSpec},
+
 		// The agent's own.
 		{"GET /v1/version", anyone, here, (*Server).version},
 		{"GET /v1/status", admins, here, (*Server).status},

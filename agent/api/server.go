@@ -42,6 +42,17 @@ type Volumes interface {
 	Attachments(id string) []catalog.Attachment
 }
 
+// Types is what the API needs of the volume manager for volume types; *volume.Manager is one.
+type Types interface {
+	Types() ([]catalog.Type, error)
+	Type(id string) (catalog.Type, error)
+	CreateType(name, description string, specs map[string]string) (catalog.Type, error)
+	UpdateType(id string, name, description *string) (catalog.Type, error)
+	ChangeExtraSpecs(id string, set map[string]string, unset ...string) (catalog.Type, error)
+	DeleteType(id string) error
+	Retype(ctx context.Context, id, newType string) (catalog.Volume, error)
+}
+
 // Migrations is what the API needs of the migration engine; *migration.Engine is one.
 type Migrations interface {
 	Accept(ctx context.Context, volumeID string, r migration.Request) (catalog.Migration, error)
@@ -63,7 +74,7 @@ type Forwarder interface {
 	Nodes() []string
 }
 
-// Options are the parts that a Server answers from. Node, Store, Volumes, Migrations, Status and URIs are required.
+// Options are the parts that a Server answers from. Node, Store, Volumes, Types, Migrations, Status and URIs are required.
 type Options struct {
 	// Node is this agent's node name.
 	Node    string
@@ -71,6 +82,7 @@ type Options struct {
 	// Store is read for what the volumes' records point to: types, services, attachments.
 	Store      catalog.Store
 	Volumes    Volumes
+	Types      Types
 	Migrations Migrations
 	// Peers may be nil: then this agent is alone.
 	Peers Forwarder
