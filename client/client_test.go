@@ -87,6 +87,37 @@ var calls = []struct {
 		func(ctx context.Context, c *Client) (any, error) {
 			return c.MigrateVolume(ctx, id, MigrateVolume{Host: "b@x#y", ForceHostCopy: true})
 		}, ""},
+	{"VolumeTypes", 200, `{"volume_types":[{"id":"t","name":"n"}]}`, "GET /v3/types",
+		func(ctx context.Context, c *Client) (any, error) {
+			t, err := c.VolumeTypes(ctx)
+			return len(t), err
+		}, 1},
+	{"VolumeType", 200, `{"volume_type":{"id":"t","extra_specs":{"a":"b"}}}`, "GET /v3/types/" + id,
+		func(ctx context.Context, c *Client) (any, error) {
+			t, err := c.VolumeType(ctx, id)
+			return t.Specs()["a"], err
+		}, "b"},
+	{"CreateVolumeType", 200, `{"volume_type":{"id":"t"}}`, `POST /v3/types {"volume_type":{"name":"n","extra_specs":{"a":"b"}}}`,
+		func(ctx context.Context, c *Client) (any, error) {
+			t, err := c.CreateVolumeType(ctx, CreateVolumeType{Name: "n", ExtraSpecs: map[string]string{"a": "b"}})
+			return t.ID, err
+		}, "t"},
+	{"UpdateVolumeType", 200, `{"volume_type":{"id":"t"}}`, `PUT /v3/types/t%2Fx {"volume_type":{"name":"n"}}`,
+		func(ctx context.Context, c *Client) (any, error) {
+			name := "n"
+			t, err := c.UpdateVolumeType(ctx, "t/x", UpdateVolumeType{Name: &name})
+			return t.ID, err
+		}, "t"},
+	{"DeleteVolumeType", 202, "", "DELETE /v3/types/t",
+		func(ctx context.Context, c *Client) (any, error) { return nil, c.DeleteVolumeType(ctx, "t") }, nil},
+	{"SetExtraSpecs", 200, `{"extra_specs":{"a":"b"}}`, `POST /v3/types/t/extra_specs {"extra_specs":{"a":"b"}}`,
+		func(ctx context.Context, c *Client) (any, error) {
+			return nil, c.SetExtraSpecs(ctx, "t", map[string]string{"a": "b"})
+		}, nil},
+	{"UnsetExtraSpec", 202, "", "DELETE /v3/types/t/extra_specs/a%20b",
+		func(ctx context.Context, c *Client) (any, error) { return nil, c.UnsetExtraSpec(ctx, "t", "a b") }, nil},
+	{"RetypeVolume", 202, "", "POST /v3/volumes/" + id + `/action {"os-retype":{"migration_policy":"never","new_type":"t"}}`,
+		func(ctx context.Context, c *Client) (any, error) { return nil, c.RetypeVolume(ctx, id, "t", RetypeNever) }, nil},
 	{"Migrations", 200, `{"migrations":[{"id":"m"}]}`, "GET /v1/migrations?active=true&volume=" + id,
 		func(ctx context.Context, c *Client) (any, error) {
 			m, err := c.Migrations(ctx, MigrationFilter{VolumeID: id, Active: true})

@@ -62,41 +62,62 @@ func (x *exchange) request(ctx context.Context, method, target string, body io.R
 
 // forward lets node answer.
 func (x *exchange) forward(node string) error {
+	a, err := x.send(node)
+	if err != nil {
+		return err
+	}
+	x.relay(a)
+	return nil
+}
+
+// reply is the whole answer of another node.
+type reply struct {
+	code   int
+	header http.Header
+	body   []byte
+}
+
+// send sends the request to node, and returns what it answers. An error says that it does not.
+func (x *exchange) send(node string) (reply, error) {
 	ctx, cancel := context.WithTimeout(x.r.Context(), forwardTimeout)
 	defer cancel()
 	var body io.Reader
 	if x.in.Method != http.MethodGet && x.in.Method != http.MethodHead {
 		p, err := x.readBody()
 		if err != nil {
-			return err
+			return reply{}, err
 		}
 		body = bytes.NewReader(p)
 	}
 	target := url.URL{Path: x.in.URL.Path, RawPath: x.in.URL.RawPath, RawQuery: x.in.URL.RawQuery}
 	out, err := x.request(ctx, x.in.Method, target.String(), body)
 	if err != nil {
-		return err
+		return reply{}, err
 	}
 	if x.s.o.Peers == nil {
-		return unreachable(node, fmt.Errorf("this agent has no peers"))
+		return reply{}, unreachable(node, fmt.Errorf("this agent has no peers"))
 	}
 	answer, err := x.s.o.Peers.Forward(ctx, node, out, x.caller)
 	if err != nil {
-		return unreachable(node, err)
+		return reply{}, unreachable(node, err)
 	}
 	defer answer.Body.Close()
 	p, err := readAnswer(answer)
 	if err != nil {
-		return unreachable(node, err)
+		return reply{}, unreachable(node, err)
 	}
+	return reply{answer.StatusCode, answer.Header, p}, nil
+}
+
+// relay answers what another node answered.
+func (x *exchange) relay(a reply) {
 	for _, name := range returnedHeaders {
-		if v := answer.Header.Values(name); len(v) > 0 {
+		if v := a.header.Values(name); len(v) > 0 {
 			x.w.Header()[name] = v
 		}
 	}
-	x.w.WriteHeader(answer.StatusCode)
-	_, _ = x.w.Write(p) // a client that left is no error of the request
-	return nil
+	x.w.WriteHeader(a.code)
+	_, _ = x.w.Write(a.body) // a client that left is no error of the request
 }
 
 // unreachable is the 503 of a request whose node does not answer. A changing call may have been carried out.

@@ -1,8 +1,14 @@
 package api
 
 import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/cvold/cvold/agent/volume"
@@ -84,10 +90,54 @@ func (s *Server) createVolume(x *exchange) error {
 		DisplayName: b.name, Description: b.description, ProjectID: x.projectID(), UserID: x.userID(),
 		Type: b.volumeType, Host: b.host, Size: size, Metadata: b.metadata,
 	})
+	if noHome(err) && b.host == "" && !x.caller.Forwarded {
+		return s.createElsewhere(x, err)
+	}
 	if err != nil {
 		return err
 	}
 	return x.volume(http.StatusAccepted, v)
+}
+
+// noHome says that no back end of this node can take a volume; nothing was made.
+func noHome(err error) bool {
+	return errors.Is(err, volume.ErrNoBackend) || errors.Is(err, volume.ErrNoSpace)
+}
+
+// createElsewhere lets a peer make a volume that no back end here can take, for the reason cause: the one with the most
+// free space first. One that refuses has made nothing, and the next is asked; whatever else a peer says is the answer.
+func (s *Server) createElsewhere(x *exchange, cause error) error {
+	code, reasons := answerTo(cause, true, x.requestID).Code, cause.Error()
+	for _, node := range s.peersByRoom(x) {
+		a, err := x.send(node)
+		if err != nil {
+			return err
+		}
+		if a.code != http.StatusBadRequest && a.code != http.StatusRequestEntityTooLarge {
+			x.relay(a)
+			return nil
+		}
+		reasons += fmt.Sprintf("; node %s: %s", node, client.ParseError(a.code, a.body).Message)
+	}
+	return fault{code, "No valid backend was found: " + reasons}
+}
+
+// peersByRoom are the peers that answer, the one with the most free space in a back end first.
+func (s *Server) peersByRoom(x *exchange) []string {
+	free := map[string]int64{}
+	for _, a := range x.ask("/v1/status") {
+		var status client.Status
+		if a.err != nil || a.code != http.StatusOK || json.Unmarshal(a.body, &status) != nil {
+			continue
+		}
+		free[a.node] = 0
+		for _, b := range status.Backends {
+			free[a.node] = max(free[a.node], b.FreeBytes)
+		}
+	}
+	nodes := slices.Sorted(maps.Keys(free))
+	slices.SortStableFunc(nodes, func(a, b string) int { return cmp.Compare(free[b], free[a]) })
+	return nodes
 }
 
 func (s *Server) isPeer(node string) bool {

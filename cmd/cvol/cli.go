@@ -145,6 +145,7 @@ func (c *cli) addCommands(root *cobra.Command) {
 		}
 	}
 	add(groupVolumes, c.createCommand(), c.listCommand(), c.showCommand(), c.deleteCommand(), c.manifestCommand())
+	add(groupVolumes, c.typeCommand(), c.retypeCommand())
 	add(groupMigrations, c.migrateCommand(), c.migrationCommand())
 	add(groupAccess, c.exportCommand(), c.unexportCommand(), c.attachmentsCommand())
 	add(groupNode, c.statusCommand(), c.versionCommand(), c.pkiCommand())

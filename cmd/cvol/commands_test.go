@@ -65,6 +65,25 @@ var commands = []struct {
 	{"attachments-json", "attachments --json db", nil},
 	{"manifest", "manifest db", nil},
 	{"manifest-json", "manifest --json db", nil},
+	{"type-list", "type list", nil},
+	{"type-list-json", "type list --json", nil},
+	{"type-show", "type show fast", nil},
+	{"type-show-by-id", "type show " + typeA, nil},
+	{"type-show-missing", "type show nope", nil},
+	{"type-create", "type create --description best gold volume_backend_name=ssd", []string{
+		`POST /v3/types {"volume_type":{"name":"gold","description":"best","extra_specs":{"volume_backend_name":"ssd"}}}`}},
+	{"type-create-bad-spec", "type create gold ssd", nil},
+	{"type-set", "type set fast --name faster a=b", []string{
+		"POST /v3/types/" + typeA + `/extra_specs {"extra_specs":{"a":"b"}}`,
+		"PUT /v3/types/" + typeA + ` {"volume_type":{"name":"faster"}}`}},
+	{"type-set-nothing", "type set fast", nil},
+	{"type-unset", "type unset fast a b", []string{
+		"DELETE /v3/types/" + typeA + "/extra_specs/a", "DELETE /v3/types/" + typeA + "/extra_specs/b"}},
+	{"type-delete", "type delete fast", []string{"DELETE /v3/types/" + typeA}},
+	{"retype", "retype db fast", []string{
+		"POST /v3/volumes/" + volumeA + `/action {"os-retype":{"migration_policy":"never","new_type":"fast"}}`}},
+	{"retype-bad-policy", "retype --migration-policy always db fast", nil},
+	{"retype-missing", "retype nope fast", nil},
 	{"status", "status", nil},
 	{"status-json", "status --json", nil},
 	{"unknown-command", "lst", nil},
@@ -135,6 +154,14 @@ func TestRefusals(t *testing.T) {
 		{"/v1/manifests/", "manifest db"},
 		{"GET /v3/volumes/", "manifest db"},
 		{"/v1/status", "status"},
+		{"GET /v3/types", "type list"},
+		{"GET /v3/types", "type show fast"},
+		{"POST /v3/types", "type create x"},
+		{"/extra_specs", "type set fast a=b"},
+		{"PUT /v3/types", "type set fast --name x"},
+		{"DELETE /v3/types", "type unset fast a"},
+		{"DELETE /v3/types", "type delete fast"},
+		{"/action", "retype db fast"},
 	}
 	for _, test := range tests {
 		t.Run(test.path+" "+test.args, func(t *testing.T) {

@@ -27,6 +27,9 @@ SIZE without a suffix is in GiB, as in OpenStack Cinder. Suffixes are B (bytes) 
 	flags.StringVar(&name, "name", "", "the volume's `NAME`")
 	flags.StringVar(&description, "description", "", "a `TEXT` about it")
 	flags.StringVar(&volumeType, "type", "", "the volume `TYPE`, by name or id")
+	_ = command.RegisterFlagCompletionFunc("type", func(cmd *cobra.Command, _ []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		return c.completeTypes(cmd, nil, word)
+	})
 	flags.StringVar(&host, "host", "", "where to make it: `NODE@BACKEND#POOL`")
 	flags.StringArrayVar(&metadata, "metadata", nil, "a `KEY=VALUE` to keep with it; may be repeated")
 	command.RunE = func(cmd *cobra.Command, args []string) error {

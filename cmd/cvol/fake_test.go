@@ -105,7 +105,29 @@ func (f *fake) routes() *http.ServeMux {
 	f.volumeRoutes(mux)
 	f.migrationRoutes(mux)
 	f.nodeRoutes(mux)
+	f.typeRoutes(mux)
 	return mux
+}
+
+func (f *fake) typeRoutes(mux *http.ServeMux) {
+	fast := client.VolumeType{ID: typeA, Name: "fast", IsPublic: true, AccessIsPublic: true, VolumeTypeAdmin: &client.VolumeTypeAdmin{
+		ExtraSpecs: map[string]string{"volume_backend_name": "ssd", "qos:x": "y"},
+	}}
+	all := []client.VolumeType{{ID: typeB, Name: "slow", Description: ptr("disks"), IsPublic: true, AccessIsPublic: true}, fast}
+	mux.HandleFunc("GET /v3/types", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, 200, client.VolumeTypesAnswer{VolumeTypes: all})
+	})
+	wrap := func(t client.VolumeType) any { return client.VolumeTypeAnswer{VolumeType: t} }
+	mux.HandleFunc("GET /v3/types/{id}", func(w http.ResponseWriter, r *http.Request) {
+		one(w, all, func(t client.VolumeType) bool { return t.ID == r.PathValue("id") }, wrap)
+	})
+	mux.HandleFunc("POST /v3/types", func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, wrap(fast)) })
+	mux.HandleFunc("PUT /v3/types/{id}", func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, wrap(fast)) })
+	mux.HandleFunc("DELETE /v3/types/{id}", func(w http.ResponseWriter, _ *http.Request) { answer(w, 202, nil) })
+	mux.HandleFunc("POST /v3/types/{id}/extra_specs", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, 200, client.ExtraSpecs{ExtraSpecs: map[string]string{"a": "b"}})
+	})
+	mux.HandleFunc("DELETE /v3/types/{id}/extra_specs/{key}", func(w http.ResponseWriter, _ *http.Request) { answer(w, 202, nil) })
 }
 
 func (f *fake) volumeRoutes(mux *http.ServeMux) {
@@ -188,6 +210,8 @@ const (
 	volumeA    = "e2653267-9eb2-41aa-8899-03cbc50f3524"
 	volumeB    = "125f6698-4325-4650-a1d1-b61ef894d281"
 	volumeC    = "b166e7be-7b7e-4a7e-8889-4ecdbdb5e1ef"
+	typeA      = "0b6f3ad2-3a0f-5e5b-8d0e-4f6a8e9c1d20"
+	typeB      = "9d3c1e42-7c1b-5a3e-9c52-7d3f2f9a6b31"
 	migration1 = "5b1d0c0e-2f38-4d0c-9a57-0d1f6c9e7a11"
 	migration2 = "6c2e1d1f-3049-4e1d-8b68-1e207dafb822"
 	rootHash   = "d04b98f48e8f8bcc15c6ae5ac050801cd6dcfd428fb5f9e65c4e16e7807340fa"
