@@ -78,9 +78,9 @@ func (a *Agent) listen(passed map[string]net.Listener) error {
 func (a *Agent) checkPassed(passed map[string]net.Listener) error {
 	for _, name := range slices.Sorted(maps.Keys(passed)) {
 		switch name {
-		case "api", "metrics":
-		case "nbd", "peer":
-			if a.credentials == nil {
+		case "api":
+		case "nbd", "peer", "metrics":
+			if a.credentials == nil && (name != "metrics" || reached(passed[name])) {
 				return fmt.Errorf("passed socket %s: want ca_file, cert_file and key_file too", name)
 			}
 		default:
@@ -88,6 +88,12 @@ func (a *Agent) checkPassed(passed map[string]net.Listener) error {
 		}
 	}
 	return nil
+}
+
+// reached says that other machines reach l: its own address counts, for a passed socket is not in the configuration.
+func reached(l net.Listener) bool {
+	at, ok := l.Addr().(*net.TCPAddr)
+	return ok && !at.IP.IsLoopback()
 }
 
 // close closes what no server has closed.
@@ -145,7 +151,7 @@ func (a *Agent) serveAPI() {
 		IdleTimeout: 2 * metricsTimeout, MaxHeaderBytes: 64 << 10,
 	}
 	a.onClose("metrics", func(ctx context.Context) error { return errors.Join(s.Shutdown(ctx), s.Close()) })
-	if a.config.MetricsTLS() {
+	if a.config.MetricsTLS() || reached(l) {
 		l = tls.NewListener(l, a.credentials.Server(pki.Peer, pki.Client))
 	}
 	a.serve("metrics", func() error { return s.Serve(l) })

@@ -2,7 +2,10 @@ package agent
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"syscall"
@@ -10,6 +13,7 @@ import (
 
 	"github.com/cvold/cvold/agent/api"
 	"github.com/cvold/cvold/agent/catalog"
+	"github.com/cvold/cvold/internal/pki"
 )
 
 // TestOpenFails: each thing that can be wrong on the machine is one clear sentence, and nothing is left behind: when it is put
@@ -210,6 +214,53 @@ func TestPassedRefused(t *testing.T) {
 		}
 		closed(t, passed)
 	}
+}
+
+// TestPassedMetrics: a passed socket that other machines reach is refused without certificates, and asks the client for one
+// with them; on a loopback address it needs none.
+func TestPassedMetrics(t *testing.T) {
+	listen := func(address string) map[string]net.Listener {
+		l, err := net.Listen("tcp", address)
+		must(t, err)
+		return map[string]net.Listener{"metrics": l}
+	}
+	plain, _ := pair(t)
+	plain.options, plain.peers = "", ""
+	passed := listen(":0")
+	if a, err := Open(plain.config(), Options{Listeners: passed}); err == nil || !strings.Contains(err.Error(), "passed socket metrics: want ca_file") {
+		t.Errorf("without certificates: %v, %v", a, err)
+	}
+	closed(t, passed)
+	a, err := Open(plain.config(), Options{Listeners: listen("127.0.0.1:0")})
+	must(t, err)
+	must(t, a.Close())
+
+	n, _ := pair(t)
+	passed = listen(":0")
+	n.agent, err = Open(n.config(), Options{Listeners: passed})
+	must(t, err)
+	must(t, n.agent.Start(n.context()))
+	port := passed["metrics"].Addr().(*net.TCPAddr).Port
+	answer, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/metrics", port))
+	must(t, err)
+	must(t, answer.Body.Close())
+	if answer.StatusCode != http.StatusBadRequest {
+		t.Errorf("metrics that other machines reach are plain: %s", answer.Status)
+	}
+	directory := n.path("../pki")
+	credentials, err := pki.LoadPeer(pki.Files{CA: directory + "/ca.pem", Cert: directory + "/b.pem", Key: directory + "/b.key"})
+	must(t, err)
+	transport := &http.Transport{TLSClientConfig: credentials.Client("a")}
+	defer transport.CloseIdleConnections()
+	answer, err = (&http.Client{Transport: transport}).Get(fmt.Sprintf("https://127.0.0.1:%d/metrics", port))
+	must(t, err)
+	text, err := io.ReadAll(answer.Body)
+	must(t, errors.Join(err, answer.Body.Close()))
+	if answer.StatusCode != http.StatusOK || !strings.Contains(string(text), "cvold_") {
+		t.Errorf("with a certificate: %s: %.200s", answer.Status, text)
+	}
+	transport.CloseIdleConnections()
+	n.stop()
 }
 
 func closed(t *testing.T, passed map[string]net.Listener) {
