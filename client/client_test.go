@@ -87,7 +87,7 @@ var calls = []struct {
 		func(ctx context.Context, c *Client) (any, error) {
 			return c.MigrateVolume(ctx, id, MigrateVolume{Host: "b@x#y", ForceHostCopy: true})
 		}, ""},
-	{"VolumeTypes", 200, `{"volume_types":[{"id":"t","name":"n"}]}`, "GET /v3/types",
+	{"VolumeTypes", 200, `{"volume_types":[{"id":"t","name":"n"}]}`, "GET /v3/types?is_public=None",
 		func(ctx context.Context, c *Client) (any, error) {
 			t, err := c.VolumeTypes(ctx)
 			return len(t), err
