@@ -36,6 +36,8 @@ type Volume struct {
 	// MigrationID is the migration that holds this volume now, as source or temporary target; empty if none. Every
 	// guard tests this field, never MigrationStatus alone. Ours.
 	MigrationID string `json:"migration_id,omitempty"`
+	// NewSize is the size in bytes that a volume in extending or error_extending shall get; 0 otherwise. Ours.
+	NewSize int64 `json:"new_size,omitempty"`
 	// UseQuota is false for the temporary volume of a migration.
 	UseQuota bool `json:"use_quota"`
 	// Manifest is the migration whose manifest describes what the volume held when it came here; empty if none. Ours.
@@ -47,14 +49,16 @@ type Status string
 
 // The statuses in use. Kept is the temporary record of a migration whose old source was not deleted.
 const (
-	StatusCreating      Status = "creating"
-	StatusAvailable     Status = "available"
-	StatusInUse         Status = "in-use"
-	StatusMaintenance   Status = "maintenance"
-	StatusDeleting      Status = "deleting"
-	StatusError         Status = "error"
-	StatusErrorDeleting Status = "error_deleting"
-	StatusKept          Status = "kept"
+	StatusCreating       Status = "creating"
+	StatusAvailable      Status = "available"
+	StatusInUse          Status = "in-use"
+	StatusMaintenance    Status = "maintenance"
+	StatusExtending      Status = "extending"
+	StatusDeleting       Status = "deleting"
+	StatusError          Status = "error"
+	StatusErrorExtending Status = "error_extending"
+	StatusErrorDeleting  Status = "error_deleting"
+	StatusKept           Status = "kept"
 )
 
 // MigrationStatus is Cinder's migration_status (objects/fields.py VolumeMigrationStatus); empty is NULL. The temporary

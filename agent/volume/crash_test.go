@@ -36,6 +36,20 @@ var scenarios = map[string]scenario{
 			}
 		},
 	},
+	"extend": {
+		before: func(r *rig) string { return written(r).ID },
+		call: func(r *rig, id string) error {
+			_, err := r.Extend(r.t.Context(), id, 2*mib)
+			return err
+		},
+		after: func(t *testing.T, r *rig, id string, done bool) {
+			if size := r.get(id).Size; size != 2*mib && (done || size != mib) {
+				t.Errorf("size %d", size)
+			}
+			r.status(id, catalog.StatusAvailable)
+			holdsWritten(t, r, id)
+		},
+	},
 	"delete": {
 		before: func(r *rig) string { return written(r).ID },
 		call:   func(r *rig, id string) error { return r.Delete(r.t.Context(), id) },

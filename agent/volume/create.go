@@ -161,7 +161,8 @@ func (m *Manager) failed(v catalog.Volume, status catalog.Status, cause error) (
 	m.o.Logger.Error("volume failed", "volume", v.ID, "status", status, "error", cause)
 	now, err := m.change(v.ID, func(_ catalog.Tx, v *catalog.Volume) error {
 		v.Status, v.StatusReason = status, ""
-		if status == catalog.StatusError || status == catalog.StatusErrorDeleting {
+		switch status {
+		case catalog.StatusError, catalog.StatusErrorExtending, catalog.StatusErrorDeleting:
 			v.StatusReason = cause.Error()
 		}
 		return nil

@@ -49,13 +49,14 @@ func markDeleting(v *catalog.Volume) error {
 		return err
 	}
 	switch v.Status {
-	case catalog.StatusAvailable, catalog.StatusError, catalog.StatusErrorDeleting, catalog.StatusKept:
+	case catalog.StatusAvailable, catalog.StatusError, catalog.StatusErrorExtending, catalog.StatusErrorDeleting,
+		catalog.StatusKept:
 		v.PreviousStatus, v.Status = v.Status, catalog.StatusDeleting
 		return nil
 	case catalog.StatusDeleting:
 		return nil // a delete that was left half-way
 	}
-	return wrongStatus(*v, "available, error, error_deleting or kept")
+	return wrongStatus(*v, "available, error, error_extending, error_deleting or kept")
 }
 
 // removeObject does what the record "deleting" announces, and writes how it went. It may be called again after a crash.
