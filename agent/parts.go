@@ -172,8 +172,9 @@ func reach(address, peer string) (string, error) {
 
 func (a *Agent) openAPI() (err error) {
 	a.api, err = api.New(api.Options{
-		Node: a.config.Node, Version: a.version(), Store: a.store, Volumes: a.volumes, Types: a.volumes, Migrations: a.engine,
-		Peers: forwarder{a.peers}, Status: a.status, URIs: a.uris, Metrics: a.metrics.Handler(),
+		Node: a.config.Node, Version: a.version(), Store: a.store, Volumes: a.volumes, Types: a.volumes, Pools: a.volumes,
+		Migrations: a.engine,
+		Peers:      forwarder{a.peers}, Status: a.status, URIs: a.uris, Metrics: a.metrics.Handler(),
 		AdminGroup: a.config.AdminGroup, Logger: a.log,
 	})
 	if err != nil {

@@ -117,7 +117,9 @@ var calls = []struct {
 	{"UnsetExtraSpec", 202, "", "DELETE /v3/types/t/extra_specs/a%20b",
 		func(ctx context.Context, c *Client) (any, error) { return nil, c.UnsetExtraSpec(ctx, "t", "a b") }, nil},
 	{"RetypeVolume", 202, "", "POST /v3/volumes/" + id + `/action {"os-retype":{"migration_policy":"never","new_type":"t"}}`,
-		func(ctx context.Context, c *Client) (any, error) { return nil, c.RetypeVolume(ctx, id, "t", RetypeNever) }, nil},
+		func(ctx context.Context, c *Client) (any, error) {
+			return nil, c.RetypeVolume(ctx, id, "t", RetypeNever)
+		}, nil},
 	{"Migrations", 200, `{"migrations":[{"id":"m"}]}`, "GET /v1/migrations?active=true&volume=" + id,
 		func(ctx context.Context, c *Client) (any, error) {
 			m, err := c.Migrations(ctx, MigrationFilter{VolumeID: id, Active: true})

@@ -16,11 +16,12 @@ func TestEveryRouteByCaller(t *testing.T) {
 	open := map[string]bool{
 		"GET /{$}": true, "GET /v3": true, "GET /v3/volumes": true, "GET /v3/volumes/detail": true,
 		"GET /v3/volumes/{id}": true, "GET /v1/version": true,
-		"GET /v3/types": true, "GET /v3/types/{id}": true,
+		"GET /v3/types": true, "GET /v3/types/{id}": true, "GET /v3/volumes/{id}/metadata": true, "GET /v3/volumes/{id}/metadata/{key}": true,
+		"GET /v3/snapshots": true, "GET /v3/snapshots/detail": true, "GET /v3/snapshots/{id}": true,
 	}
 	callers := map[string]Caller{"root": root, "other": nobody, "peer's root": peerRoot, "peer's other": peerOther}
 	for _, rt := range routes() {
-		line := strings.NewReplacer("{$}", "", "{id}", uuid.NewString(), "{key}", "key").Replace(rt.pattern)
+		line := strings.NewReplacer("{$}", "", "{id}", uuid.NewString(), "{key}", "key", "{verb}", "enable").Replace(rt.pattern)
 		for name, caller := range callers {
 			t.Run(rt.pattern+" as "+name, func(t *testing.T) {
 				r := newRig(t)
@@ -48,7 +49,7 @@ func TestEveryRouteByCaller(t *testing.T) {
 func TestUnknownCallerMayDoNothing(t *testing.T) {
 	r := newRig(t)
 	for _, rt := range routes() {
-		line := strings.NewReplacer("{$}", "", "{id}", "x", "{key}", "key").Replace(rt.pattern)
+		line := strings.NewReplacer("{$}", "", "{id}", "x", "{key}", "key", "{verb}", "enable").Replace(rt.pattern)
 		method, target, _ := strings.Cut(line, " ")
 		w := httptest.NewRecorder()
 		r.Handler().ServeHTTP(w, httptest.NewRequest(method, target, nil))

@@ -21,6 +21,7 @@ import (
 var (
 	_ Volumes    = (*volume.Manager)(nil)
 	_ Types      = (*volume.Manager)(nil)
+	_ Pools      = (*volume.Manager)(nil)
 	_ Migrations = (*migration.Engine)(nil)
 )
 
@@ -71,7 +72,7 @@ func withManager(t *testing.T) *rig {
 			t.Error(err)
 		}
 	})
-	r.o.Volumes, r.o.Types = m, m
+	r.o.Volumes, r.o.Types, r.o.Pools = m, m, m
 	return r
 }
 

@@ -48,7 +48,7 @@ var refusedMigrate = []refused{
 	{"migrate: a list", "POST /v3/volumes/VOL/action", `[]`, nil, 400, "badRequest", "object"},
 	{"migrate: empty", "POST /v3/volumes/VOL/action", `{}`, nil, 400, "badRequest", "os-migrate_volume"},
 	{"migrate: no body", "POST /v3/volumes/VOL/action", "", nil, 400, "badRequest", "Malformed"},
-	{"migrate: another action", "POST /v3/volumes/VOL/action", `{"os-force_delete": {}}`, nil, 400, "badRequest", "os-force_delete. A volume has os-migrate_volume"},
+	{"migrate: another action", "POST /v3/volumes/VOL/action", `{"os-force_delete": {}}`, nil, 400, "badRequest", "os-force_delete. A volume has os-extend, os-migrate_volume"},
 	{"migrate: two actions", "POST /v3/volumes/VOL/action", `{"os-migrate_volume": {"host": "h"}, "os-reset_status": {}}`, nil, 400, "badRequest", "'os-reset_status' was unexpected"},
 	{"migrate: twice", "POST /v3/volumes/VOL/action", `{"os-migrate_volume": {"host": "h"}, "os-migrate_volume": {"host": "i"}}`, nil, 400, "badRequest", "there twice"},
 	{"migrate: no host", "POST /v3/volumes/VOL/action", `{"os-migrate_volume": {}}`, nil, 400, "badRequest", "'host' is a required"},

@@ -42,7 +42,7 @@ var (
 	peerOther = Caller{UID: 65534, GID: 65534, Forwarded: true, Node: "node2"}
 )
 
-const gib = 1 << 30
+const oneGiB = 1 << 30
 
 // rig is an API over a real store, with volumes and migrations that do what a test says.
 type rig struct {
@@ -73,7 +73,7 @@ func newNode(t *testing.T, node string) *rig {
 		t.Fatal(err)
 	}
 	r.Server, err = New(Options{
-		Node: node, Store: store, Volumes: r.volumes, Types: types, Migrations: r.migrations, Peers: r.peers,
+		Node: node, Store: store, Volumes: r.volumes, Types: types, Pools: types, Migrations: r.migrations, Peers: r.peers,
 		Version: client.Version{Version: "1.2.3", Commit: "abc"},
 		Status:  func(context.Context) client.Status { return client.Status{Node: node} },
 		URIs:    func(e string) (string, string) { return "nbd+unix:///" + e + "?socket=/s", "nbds://h/" + e },
@@ -198,7 +198,7 @@ func refusal(t *testing.T, w *httptest.ResponseRecorder) *client.Error {
 
 func newVolume(change func(*catalog.Volume)) catalog.Volume {
 	v := catalog.Volume{
-		Volume: dataplane.Volume{ID: uuid.NewString(), Size: gib}, DisplayName: "v", ProjectID: "admin", UserID: "admin",
+		Volume: dataplane.Volume{ID: uuid.NewString(), Size: oneGiB}, DisplayName: "v", ProjectID: "admin", UserID: "admin",
 		Host: "node1@fast#fast", Status: catalog.StatusAvailable, OwnerEpoch: 1, UseQuota: true,
 		CreatedAt: time.Date(2026, 11, 23, 4, 23, 40, 189320000, time.UTC),
 	}
@@ -274,6 +274,20 @@ func (f *fakeVolumes) Delete(ctx context.Context, id string) error {
 		return fmt.Errorf("volume %s: %w", id, volume.ErrStatus)
 	}
 	return f.store.Update(func(tx catalog.Tx) error { return catalog.Volumes.Delete(tx, id) })
+}
+
+func (f *fakeVolumes) Extend(_ context.Context, id string, size int64) (catalog.Volume, error) {
+	if err := f.call("extend %s %d", id, size); err != nil {
+		return catalog.Volume{}, err
+	}
+	return f.Get(id)
+}
+
+func (f *fakeVolumes) Edit(_ context.Context, id string, _ volume.Edit) (catalog.Volume, error) {
+	if err := f.call("edit %s", id); err != nil {
+		return catalog.Volume{}, err
+	}
+	return f.Get(id)
 }
 
 func (f *fakeVolumes) Get(id string) (v catalog.Volume, err error) {

@@ -35,6 +35,8 @@ const (
 type Volumes interface {
 	Create(ctx context.Context, r volume.CreateRequest) (catalog.Volume, error)
 	Delete(ctx context.Context, id string) error
+	Extend(ctx context.Context, id string, size int64) (catalog.Volume, error)
+	Edit(ctx context.Context, id string, e volume.Edit) (catalog.Volume, error)
 	Get(id string) (catalog.Volume, error)
 	List(f volume.Filter) ([]catalog.Volume, error)
 	Export(ctx context.Context, id string, readOnly bool) (catalog.Attachment, error)
@@ -51,6 +53,13 @@ type Types interface {
 	ChangeExtraSpecs(id string, set map[string]string, unset ...string) (catalog.Type, error)
 	DeleteType(id string) error
 	Retype(ctx context.Context, id, newType string) (catalog.Volume, error)
+}
+
+// Pools is what the API needs of the volume manager for back ends and their services; *volume.Manager is one.
+type Pools interface {
+	Backends() []volume.Backend
+	Capabilities(ctx context.Context, b volume.Backend) (volume.Capabilities, error)
+	SetService(host string, disabled bool, reason string) (catalog.Service, error)
 }
 
 // Migrations is what the API needs of the migration engine; *migration.Engine is one.
@@ -74,7 +83,7 @@ type Forwarder interface {
 	Nodes() []string
 }
 
-// Options are the parts that a Server answers from. Node, Store, Volumes, Types, Migrations, Status and URIs are required.
+// Options are the parts that a Server answers from. Node, Store, Volumes, Types, Pools, Migrations, Status and URIs are required.
 type Options struct {
 	// Node is this agent's node name.
 	Node    string
@@ -83,6 +92,7 @@ type Options struct {
 	Store      catalog.Store
 	Volumes    Volumes
 	Types      Types
+	Pools      Pools
 	Migrations Migrations
 	// Peers may be nil: then this agent is alone.
 	Peers Forwarder

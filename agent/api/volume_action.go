@@ -22,6 +22,7 @@ type action interface {
 
 // actions are all that can be asked, by the name in the body.
 var actions = map[string]func() action{
+	"os-extend":         func() action { return new(extendBody) },
 	"os-migrate_volume": func() action { return new(migrateBody) },
 	"os-retype":         func() action { return new(retypeBody) },
 }

@@ -161,12 +161,9 @@ func (s *Server) listVolumes(x *exchange) error {
 
 // showVolume answers GET /v3/volumes/ID.
 func (s *Server) showVolume(x *exchange) error {
-	v, err := s.volume(x.id())
+	v, err := s.visible(x)
 	if err != nil {
 		return err
-	}
-	if hidden(v) && !x.caller.Admin {
-		return noVolume(v.ID)
 	}
 	return x.volume(http.StatusOK, v)
 }

@@ -144,8 +144,8 @@ func TestCreate(t *testing.T) {
 		headers          []string
 		check            func(*rig) bool
 	}{
-		{"GiB", "POST /v3/volumes", `{"volume": {"size": 3}}`, nil, func(r *rig) bool { return r.volumes.created.Size == 3*gib }},
-		{"GiB in a string", "POST /v3/volumes", `{"volume": {"size": "3"}}`, nil, func(r *rig) bool { return r.volumes.created.Size == 3*gib }},
+		{"GiB", "POST /v3/volumes", `{"volume": {"size": 3}}`, nil, func(r *rig) bool { return r.volumes.created.Size == 3*oneGiB }},
+		{"GiB in a string", "POST /v3/volumes", `{"volume": {"size": "3"}}`, nil, func(r *rig) bool { return r.volumes.created.Size == 3*oneGiB }},
 		{"bytes", "POST /v3/volumes", `{"volume": {"cvold:size_bytes": 5120}}`, nil, func(r *rig) bool { return r.volumes.created.Size == 5120 }},
 		{"both", "POST /v3/volumes", `{"volume": {"size": 1, "cvold:size_bytes": 5120}}`, nil, func(r *rig) bool { return r.volumes.created.Size == 5120 }},
 		{"all", "POST /v3/proj/volumes", `{"volume": {"size": 1, "name": "n", "description": "d", "volume_type": "t", "cvold:host": "node1@b#p", "metadata": {"k": "v"}, "availability_zone": "nova", "multiattach": false}}`, nil,
