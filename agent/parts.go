@@ -48,14 +48,8 @@ func (a *Agent) openCredentials() (err error) {
 	if a.config.CertFile == "" {
 		return nil
 	}
-	a.credentials, err = pki.LoadPeer(pki.Files{CA: a.config.CAFile, Cert: a.config.CertFile, Key: a.config.KeyFile})
-	if err != nil {
-		return err
-	}
-	if name := a.credentials.Name(); name != a.config.Node {
-		return fmt.Errorf("cert_file %s is of node %s, and host says %s: issue one for this node, or set host", a.config.CertFile, name, a.config.Node)
-	}
-	return nil
+	a.credentials, err = loadCredentials(a.config)
+	return err
 }
 
 func (a *Agent) openDrivers() error {

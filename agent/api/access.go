@@ -58,7 +58,7 @@ func newJudge(group string) (judge, error) {
 	if group == "" {
 		return j, nil
 	}
-	gid, err := groupID(group)
+	gid, err := GroupID(group)
 	if err != nil {
 		return judge{}, fmt.Errorf("admin %w", err)
 	}
@@ -66,8 +66,8 @@ func newJudge(group string) (judge, error) {
 	return j, nil
 }
 
-// groupID is the number of a group that is given by its name or its number.
-func groupID(group string) (uint32, error) {
+// GroupID is the number of a group of this machine that is given by its name or its number; an error if there is no such group.
+func GroupID(group string) (uint32, error) {
 	number := group
 	if g, err := user.LookupGroup(group); err == nil {
 		number = g.Gid

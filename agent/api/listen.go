@@ -32,7 +32,7 @@ func ListenPrivate(path, group string) (net.Listener, error) {
 	if group == "" {
 		return listen(path, func() error { return os.Chmod(path, 0o600) })
 	}
-	gid, err := groupID(group)
+	gid, err := GroupID(group)
 	if err != nil {
 		return nil, fmt.Errorf("socket %s: %w", path, err)
 	}

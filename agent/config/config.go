@@ -9,6 +9,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"slices"
@@ -91,6 +92,9 @@ type Setting struct {
 	Origin string
 }
 
+// byDefault is the origin of what no file sets.
+const byDefault = "default"
+
 // Load reads the files; later ones win, key by key. The error joins all that is wrong, as *ini.Error where a file has it.
 func Load(paths []string) (*Config, error) {
 	var files []*ini.File
@@ -141,6 +145,36 @@ func build(file *ini.File, hostname func() (string, error)) (*Config, error) {
 // Effective are all options with what counts for them, in the order of sections: [DEFAULT], [cvold], the back ends, the
 // peers.
 func (c *Config) Effective() []Setting { return slices.Clone(c.settings) }
+
+// Wrong is err, found on this machine, at the place of the setting that it is about: FILE:LINE: [SECTION] KEY = VALUE: err.
+// An empty section is [DEFAULT]. nil stays nil.
+func (c *Config) Wrong(section, key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if section == "" {
+		section = ini.Default
+	}
+	i := slices.IndexFunc(c.settings, func(s Setting) bool { return s.Section == section && s.Key == key })
+	if i < 0 {
+		return fmt.Errorf("[%s] %s: %w", section, key, err)
+	}
+	s := c.settings[i]
+	err = fmt.Errorf("[%s] %s = %s: %w", section, key, s.Value, err)
+	if s.Origin != byDefault {
+		err = fmt.Errorf("%s: %w", s.Origin, err)
+	}
+	return err
+}
+
+// Warnings are sentences on what was accepted and has no effect.
+func (c *Config) Warnings() []string {
+	var all []string
+	if len(c.OwnBackends) > 0 {
+		all = append(all, c.Wrong(own, "own_backends", errors.New("has no effect: the driver file has no counterpart in Cinder")).Error())
+	}
+	return all
+}
 
 // MetricsTLS says that MetricsListen is reached from other machines: then it is served with the agent's certificate and
 // to clients with one of the same CA. On a loopback address it is plain, for numbers are no secret on the node itself.

@@ -93,7 +93,7 @@ func (r *reader) fallback(section, key string) (string, bool) {
 
 // record notes what counts for a key, and where that was said.
 func (r *reader) record(section, key string, v ini.Value) {
-	origin := "default"
+	origin := byDefault
 	if v.File != "" {
 		origin = fmt.Sprintf("%s:%d", v.File, v.Line)
 	}

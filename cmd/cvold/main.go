@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -38,34 +40,73 @@ const defaultConfig = "/etc/cvold/cvold.conf"
 const statusEvery = 10 * time.Second
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signals()
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }
 
-// signals gives a context that SIGINT and SIGTERM end.
+// signals gives a context that SIGINT, SIGTERM and SIGHUP end: there is nothing to reload, and the end of a terminal is one.
 func signals() (context.Context, context.CancelFunc) {
-	return signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	return signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 }
 
 // run is the whole daemon: it ends with ctx and answers the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	files, done, code := parse(args, stdout, stderr)
+	f, done, code := parse(args, stdout, stderr)
 	if done {
 		return code
 	}
-	c, err := config.Load(files)
+	c, err := config.Load(f.files)
 	if err != nil {
-		fmt.Fprintf(stderr, "cvold: cannot use the configuration:\n%s\n", indent(err.Error()))
-		return exitConfig
+		return refuse(stderr, err)
+	}
+	if f.check {
+		return check(c, stdout, stderr)
+	}
+	passed, err := passedListeners()
+	if err != nil {
+		fmt.Fprintf(stderr, "cvold: cannot use the passed sockets: %v\n", err)
+		return exitFailed
+	}
+	if err := agent.Check(c, slices.Collect(maps.Keys(passed))...); err != nil {
+		closeAll(passed)
+		return refuse(stderr, err)
 	}
 	log := slog.New(systemd.Logger(stderr, c.LogLevel))
-	if err := serve(ctx, c, log); err != nil {
+	for _, warning := range c.Warnings() {
+		log.Warn(warning)
+	}
+	if err := serve(ctx, c, passed, log); err != nil {
 		log.Error("cvold: " + err.Error())
 		return exitFailed
 	}
 	return exitOK
+}
+
+// refuse prints all that is wrong with the configuration.
+func refuse(stderr io.Writer, err error) int {
+	fmt.Fprintf(stderr, "cvold: cannot use the configuration:\n%s\n", indent(err.Error()))
+	return exitConfig
+}
+
+// check is --check-config: it says what would be served, or what is wrong.
+func check(c *config.Config, stdout, stderr io.Writer) int {
+	if err := agent.Check(c); err != nil {
+		return refuse(stderr, err)
+	}
+	if err := report(stdout, c); err != nil {
+		fmt.Fprintf(stderr, "cvold: cannot print: %v\n", err)
+		return exitFailed
+	}
+	return exitOK
+}
+
+// flags are what the command line says.
+type flags struct {
+	files files
+	// check asks for --check-config.
+	check bool
 }
 
 // files are the --config-file flags.
@@ -75,41 +116,38 @@ func (f *files) String() string     { return strings.Join(*f, ", ") }
 func (f *files) Set(v string) error { *f = append(*f, v); return nil }
 
 // parse reads the flags; done means that there is nothing more to do, but to exit with code.
-func parse(args []string, stdout, stderr io.Writer) (f files, done bool, code int) {
-	flags := flag.NewFlagSet("cvold", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		fmt.Fprint(stderr, "Usage: cvold [--config-file FILE]...\n\nThe agent of a storage node. Later files win. See cvold(8) and docs/CONFIGURATION.md.\n\n")
-		flags.PrintDefaults()
+func parse(args []string, stdout, stderr io.Writer) (f flags, done bool, code int) {
+	set := flag.NewFlagSet("cvold", flag.ContinueOnError)
+	set.SetOutput(stderr)
+	set.Usage = func() {
+		fmt.Fprint(stderr, "Usage: cvold [--check-config] [--config-file FILE]...\n\nThe agent of a storage node. Later files win. See cvold(8) and docs/CONFIGURATION.md.\n\n")
+		set.PrintDefaults()
 	}
-	flags.Var(&f, "config-file", "configuration `FILE`, may be repeated (default "+defaultConfig+")")
-	showVersion := flags.Bool("version", false, "print the version and exit")
-	switch err := flags.Parse(args); {
+	set.Var(&f.files, "config-file", "configuration `FILE`, may be repeated (default "+defaultConfig+")")
+	set.BoolVar(&f.check, "check-config", false, "check the configuration, print what would be served, and exit")
+	showVersion := set.Bool("version", false, "print the version and exit")
+	switch err := set.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
-		return nil, true, exitOK
+		return flags{}, true, exitOK
 	case err != nil:
-		return nil, true, exitUsage
+		return flags{}, true, exitUsage
 	}
 	if *showVersion {
 		fmt.Fprintf(stdout, "cvold %s (%s)\n", version.Version(), version.Commit())
-		return nil, true, exitOK
+		return flags{}, true, exitOK
 	}
-	if flags.NArg() > 0 {
-		fmt.Fprintf(stderr, "cvold: cannot use %q: there are flags only, see cvold --help\n", flags.Arg(0))
-		return nil, true, exitUsage
+	if set.NArg() > 0 {
+		fmt.Fprintf(stderr, "cvold: cannot use %q: there are flags only, see cvold --help\n", set.Arg(0))
+		return flags{}, true, exitUsage
 	}
-	if len(f) == 0 {
-		f = files{defaultConfig}
+	if len(f.files) == 0 {
+		f.files = files{defaultConfig}
 	}
 	return f, false, exitOK
 }
 
 // serve runs the agent until ctx ends or a part of it fails.
-func serve(ctx context.Context, c *config.Config, log *slog.Logger) error {
-	passed, err := passedListeners()
-	if err != nil {
-		return fmt.Errorf("cannot use the passed sockets: %w", err)
-	}
+func serve(ctx context.Context, c *config.Config, passed map[string]net.Listener, log *slog.Logger) error {
 	a, err := agent.Open(c, agent.Options{Logger: log, Listeners: passed})
 	if err != nil {
 		return fmt.Errorf("cannot start: %w", err)
@@ -137,6 +175,13 @@ func passedListeners() (map[string]net.Listener, error) {
 		}
 	}
 	return passed, nil
+}
+
+// closeAll gives passed sockets up before an agent has them.
+func closeAll(passed map[string]net.Listener) {
+	for _, l := range passed {
+		l.Close()
+	}
 }
 
 // work starts the agent, tells systemd how it is, and returns when ctx ends (nil) or the agent cannot go on.

@@ -56,14 +56,14 @@ func TestEnds(t *testing.T) {
 		out, errors string
 	}{
 		{"version", []string{"--version"}, exitOK, "cvold " + version.Version() + " (" + version.Commit() + ")\n", ""},
-		{"help", []string{"--help"}, exitOK, "", "Usage: cvold [--config-file FILE]"},
+		{"help", []string{"--help"}, exitOK, "", "Usage: cvold [--check-config] [--config-file FILE]"},
 		{"wrong flag", []string{"--verbose"}, exitUsage, "", "flag provided but not defined: -verbose"},
 		{"flag without value", []string{"--config-file"}, exitUsage, "", "flag needs an argument"},
 		{"argument", []string{"start"}, exitUsage, "", `cannot use "start": there are flags only`},
 		{"no file", []string{"--config-file", "/nonexistent"}, exitConfig, "", "cvold: cannot use the configuration:\n  open /nonexistent: no such file"},
 		{"unknown option", []string{"--config-file", unknown}, exitConfig, "", unknown + ":10: [cvold] sokcet: no such option"},
 		{"two files, one bad", []string{"--config-file", busy, "--config-file", unknown}, exitConfig, "", `sokcet`},
-		{"cannot start", []string{"--config-file", busy}, exitFailed, "", "cannot start: socket: socket " + dir + "/s: the file there is no socket"},
+		{"cannot start", []string{"--config-file", busy}, exitConfig, "", busy + ":9: [cvold] socket = " + dir + "/s: the file there is no socket"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var out, errs bytes.Buffer
@@ -72,6 +72,62 @@ func TestEnds(t *testing.T) {
 				t.Errorf("exit code %d, want %d\nstdout %q, want %q\nstderr %q, want %q", code, test.code, out.String(), test.out, errs.String(), test.errors)
 			}
 		})
+	}
+}
+
+// TestCheckConfig: it prints what would be served, or all that is wrong, and changes nothing, beside an agent too.
+func TestCheckConfig(t *testing.T) {
+	dir, path := write(t, "metrics_listen = 127.0.0.1:0\nown_backends = pool\n")
+	args := []string{"--check-config", "--config-file", path}
+	want := strings.ReplaceAll(`node            a
+back end        a@pool#pool  file  DIR/pool
+socket          DIR/s
+nbd_socket      DIR/nbd.sock
+metrics_listen  127.0.0.1:0  plain
+WARNING: DIR/cvold.conf:11: [cvold] own_backends = pool: has no effect: the driver file has no counterpart in Cinder
+`, "DIR", dir)
+	good := func() {
+		t.Helper()
+		var out, errs bytes.Buffer
+		if code := run(t.Context(), args, &out, &errs); code != exitOK || out.String() != want || errs.Len() > 0 {
+			t.Errorf("exit code %d\n%s\n%s\nwant\n%s", code, &errs, &out, want)
+		}
+	}
+	good()
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 2 {
+		t.Errorf("left %v, %v", entries, err)
+	}
+	m := newManager(t, dir)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	code, errs := start(ctx, "--config-file", path)
+	m.hears("READY=1")
+	good()
+	cancel()
+	ends(t, code, exitOK, errs)
+	if err := os.Rename(filepath.Join(dir, "pool"), filepath.Join(dir, "away")); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{args, args[1:]} {
+		var out, errs bytes.Buffer
+		code := run(t.Context(), args, &out, &errs)
+		if line := path + ":7: [pool] file_directory = " + dir + "/pool: no such file"; code != exitConfig || !strings.Contains(errs.String(), line) {
+			t.Errorf("%v: exit code %d: %s", args, code, &errs)
+		}
+	}
+}
+
+// TestHangup: SIGHUP ends it like SIGTERM, for there is no reload.
+func TestHangup(t *testing.T) {
+	ctx, stop := signals()
+	defer stop()
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(patience):
+		t.Error("SIGHUP is not heard")
 	}
 }
 
