@@ -34,8 +34,9 @@ const closeWait = 60 * time.Second
 // Options are what an agent is told beside its configuration.
 type Options struct {
 	Logger *slog.Logger
-	// Listeners are sockets that were opened for the agent, by part: "api", "nbd", "peer", "metrics". A part without one
-	// listens as configured. The agent closes them, also when Open fails. "nbd" and "peer" need certificates.
+	// Listeners are sockets that were opened for the agent, by part: "api", "loopback", "nbd", "peer", "metrics". A part without one
+	// listens as configured. The agent closes them, also when Open fails. "nbd" and "peer" need certificates, "loopback" (in the
+	// place of api_listen) a loopback address.
 	Listeners map[string]net.Listener
 }
 

@@ -18,7 +18,7 @@ import (
 
 // listeners are the agent's sockets; those that are not configured are nil.
 type listeners struct {
-	api, nbdUnix, nbdTCP, peer, metrics net.Listener
+	api, loopback, nbdUnix, nbdTCP, peer, metrics net.Listener
 }
 
 // advertised is the address of NBD over TCP for peers: without a host if it listens on all of them; empty without TCP.
@@ -56,6 +56,7 @@ func (a *Agent) listen(passed map[string]net.Listener) error {
 		make   func() (net.Listener, error)
 	}{
 		{&l.api, passed["api"], "socket", func() (net.Listener, error) { return api.Listen(c.Socket) }},
+		{&l.loopback, passed["loopback"], "api_listen", tcp(c.APIListen)},
 		{&l.nbdUnix, nil, "nbd_socket", func() (net.Listener, error) { return api.ListenPrivate(c.NBDSocket, c.AdminGroup) }},
 		{&l.nbdTCP, passed["nbd"], "nbd_listen", tcp(c.NBDListen)},
 		{&l.peer, passed["peer"], "peer_listen", tcp(c.PeerListen)},
@@ -83,8 +84,12 @@ func (a *Agent) checkPassed(passed map[string]net.Listener) error {
 			if a.credentials == nil && (name != "metrics" || reached(passed[name])) {
 				return fmt.Errorf("passed socket %s: want ca_file, cert_file and key_file too", name)
 			}
+		case "loopback":
+			if err := api.LoopbackAddress(passed[name]); err != nil {
+				return fmt.Errorf("passed socket %s: %w", name, err)
+			}
 		default:
-			return fmt.Errorf("passed socket %q: want the name api, nbd, peer or metrics", name)
+			return fmt.Errorf("passed socket %q: want the name api, loopback, nbd, peer or metrics", name)
 		}
 	}
 	return nil
@@ -98,7 +103,7 @@ func reached(l net.Listener) bool {
 
 // close closes what no server has closed.
 func (l *listeners) close() error {
-	return closeAll([]net.Listener{l.api, l.nbdUnix, l.nbdTCP, l.peer, l.metrics})
+	return closeAll([]net.Listener{l.api, l.loopback, l.nbdUnix, l.nbdTCP, l.peer, l.metrics})
 }
 
 func closeAll(all []net.Listener) error {
@@ -140,6 +145,7 @@ const metricsTimeout = 30 * time.Second
 
 func (a *Agent) serveAPI() {
 	a.serve("API", func() error { return a.api.Serve(a.listeners.api) })
+	a.serveLoopback()
 	l := a.listeners.metrics
 	if l == nil {
 		return
@@ -155,4 +161,19 @@ func (a *Agent) serveAPI() {
 		l = tls.NewListener(l, a.credentials.Server(pki.Peer, pki.Client))
 	}
 	a.serve("metrics", func() error { return s.Serve(l) })
+}
+
+// everyoneIsAdmin warns of insecure_loopback_admin, at start and in the status.
+const everyoneIsAdmin = "insecure_loopback_admin is set: every user and program of this machine that connects to %s commands the agent as root does"
+
+func (a *Agent) serveLoopback() {
+	l := a.listeners.loopback
+	if l == nil {
+		return
+	}
+	everyone := a.config.InsecureLoopbackAdmin
+	if everyone {
+		a.log.Warn(fmt.Sprintf(everyoneIsAdmin, l.Addr()))
+	}
+	a.serve("API over TCP", func() error { return a.api.ServeLoopback(l, everyone) })
 }

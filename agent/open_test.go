@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/cvold/cvold/agent/api"
 	"github.com/cvold/cvold/agent/catalog"
+	"github.com/cvold/cvold/client"
 	"github.com/cvold/cvold/internal/pki"
 )
 
@@ -203,10 +205,16 @@ func TestPassedSockets(t *testing.T) {
 
 // TestPassedRefused: a passed socket does not get around what the configuration asks for.
 func TestPassedRefused(t *testing.T) {
-	for name, want := range map[string]string{"nbd": "cert_file", "peer": "cert_file", "http": "want the name api"} {
+	for name, want := range map[string]string{
+		"nbd": "cert_file", "peer": "cert_file", "http": "want the name api", "loopback": "want a loopback address",
+	} {
 		n, _ := pair(t)
 		n.options, n.peers = "", ""
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		address := "127.0.0.1:0"
+		if name == "loopback" {
+			address = ":0"
+		}
+		l, err := net.Listen("tcp", address)
 		must(t, err)
 		passed := map[string]net.Listener{name: l}
 		if a, err := Open(n.config(), Options{Listeners: passed}); err == nil || !strings.Contains(err.Error(), want) {
@@ -269,5 +277,40 @@ func closed(t *testing.T, passed map[string]net.Listener) {
 		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("the passed socket %s is left open: %v", name, err)
 		}
+	}
+}
+
+// TestLoopback: the API over TCP, on an address or a passed socket, for the user who connects; a warning where it asks
+// nobody who he is.
+func TestLoopback(t *testing.T) {
+	n, _ := pair(t)
+	n.options += "api_listen = [::1]:0\n"
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	for _, c := range []struct {
+		options string
+		passed  map[string]net.Listener
+		warned  bool
+	}{{"", nil, false}, {"insecure_loopback_admin = true\n", map[string]net.Listener{"loopback": l}, true}} {
+		n.options += c.options
+		a, err := Open(n.config(), Options{Listeners: c.passed})
+		must(t, err)
+		n.agent = a
+		must(t, a.Start(n.context()))
+		at := a.listeners.loopback.Addr().String()
+		if c.passed != nil && at != l.Addr().String() {
+			t.Errorf("listens on %s, and %s was passed", at, l.Addr())
+		}
+		resp, err := http.Get("http://" + at + "/v1/status")
+		must(t, err)
+		var status client.Status
+		must(t, json.NewDecoder(resp.Body).Decode(&status))
+		must(t, resp.Body.Close())
+		if warned := strings.Contains(strings.Join(status.Warnings, "\n"), "insecure_loopback_admin"); warned != c.warned {
+			t.Errorf("warnings %v", status.Warnings)
+		}
+		http.DefaultClient.CloseIdleConnections()
+		n.stop()
+		n.agent = nil
 	}
 }

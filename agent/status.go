@@ -75,6 +75,9 @@ func (a *Agent) warnings() []string {
 			w = append(w, "the certificate files are not used as they are: "+err.Error())
 		}
 	}
+	if l := a.listeners.loopback; l != nil && a.config.InsecureLoopbackAdmin {
+		w = append(w, fmt.Sprintf(everyoneIsAdmin, l.Addr()))
+	}
 	stats, err := a.engine.Stats()
 	if err != nil {
 		return append(w, "the catalog cannot be read: "+err.Error())

@@ -31,6 +31,9 @@ func childRequests() []string {
 
 func childMain(asked []string) {
 	c := socketClient(asked[0])
+	if !filepath.IsAbs(asked[0]) {
+		c = loopbackClient(asked[0])
+	}
 	var codes []int
 	for _, line := range asked[1:] {
 		if line == dialOnly {
@@ -92,6 +95,28 @@ func socketClient(socket string) *http.Client {
 	}}
 }
 
+// loopbackClient connects to a TCP address, and says so in Host, whatever the URL of a request is.
+func loopbackClient(address string) *http.Client {
+	return &http.Client{Transport: hostOf{address, &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		},
+	}}}
+}
+
+type hostOf struct {
+	host string
+	http.RoundTripper
+}
+
+// RoundTrip sends r with the header Host.
+func (h hostOf) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Host = h.host
+	return h.RoundTripper.RoundTrip(r)
+}
+
 func do(c *http.Client, method, path, body string) (int, string, error) {
 	req, err := http.NewRequest(method, "http://cvold"+path, strings.NewReader(body))
 	if err != nil {
@@ -129,8 +154,15 @@ func (r *rig) serve(t *testing.T) (socket string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.run(t, func() error { return r.Serve(l) })
+	return socket
+}
+
+// run serves until the test ends.
+func (r *rig) run(t *testing.T, serve func() error) {
+	t.Helper()
 	served := make(chan error, 1)
-	go func() { served <- r.Serve(l) }()
+	go func() { served <- serve() }()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
@@ -141,5 +173,4 @@ func (r *rig) serve(t *testing.T) (socket string) {
 			t.Error(err)
 		}
 	})
-	return socket
 }

@@ -20,6 +20,21 @@ const (
 // maxGroups bounds the supplementary groups read of a peer: NGROUPS_MAX of Linux.
 const maxGroups = 65536
 
+// identity is who made a connection.
+type identity struct {
+	caller Caller
+	// known is false where the kernel did not say, and then nothing is allowed.
+	known bool
+	// loopback is nil but for connections through TCP.
+	loopback *loopback
+}
+
+// unixCaller is who connected to the unix socket.
+func (j judge) unixCaller(c net.Conn) identity {
+	caller, known := j.peerCaller(c)
+	return identity{caller: caller, known: known}
+}
+
 // peerCaller asks the kernel who connected; false for what is no unix socket. The credentials are those of the moment of
 // connect(2) (unix(7), SO_PEERCRED and SO_PEERGROUPS).
 func (j judge) peerCaller(c net.Conn) (Caller, bool) {
@@ -65,7 +80,7 @@ func peerGroups(fd uintptr) ([]uint32, error) {
 // listener accepts connections, each with its caller, and refuses those past the limits by closing them.
 type listener struct {
 	net.Listener
-	judge judge
+	identify func(net.Conn) identity
 
 	mu            sync.Mutex
 	admin, others int
@@ -74,10 +89,9 @@ type listener struct {
 // conn is a connection whose caller is known from its first moment.
 type conn struct {
 	net.Conn
-	caller Caller
-	known  bool
-	once   sync.Once
-	done   func()
+	identity
+	once sync.Once
+	done func()
 }
 
 // Accept returns the next connection within the limits.
@@ -87,9 +101,9 @@ func (l *listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		caller, known := l.judge.peerCaller(c)
-		if l.take(caller.Admin) {
-			return &conn{Conn: c, caller: caller, known: known, done: func() { l.give(caller.Admin) }}, nil
+		who := l.identify(c)
+		if l.take(who.caller.Admin) {
+			return &conn{Conn: c, identity: who, done: func() { l.give(who.caller.Admin) }}, nil
 		}
 		c.Close()
 	}

@@ -161,8 +161,15 @@ func New(o Options) (*Server, error) {
 
 // connContext puts the caller of a connection into the context of its requests.
 func connContext(ctx context.Context, c net.Conn) context.Context {
-	if c, ok := c.(*conn); ok && c.known {
-		return WithCaller(ctx, c.caller)
+	from, ok := c.(*conn)
+	if !ok {
+		return ctx
+	}
+	if from.loopback != nil {
+		ctx = context.WithValue(ctx, loopbackKey{}, from.loopback)
+	}
+	if from.known {
+		ctx = WithCaller(ctx, from.caller)
 	}
 	return ctx
 }
@@ -173,7 +180,11 @@ func (s *Server) Handler() http.Handler { return s }
 // Serve answers what comes through l, which it closes, until Close; then it returns nil. The caller of a request is the
 // process at the other end of the unix socket; through any other kind of listener nobody may do anything.
 func (s *Server) Serve(l net.Listener) error {
-	err := s.http.Serve(&listener{Listener: l, judge: s.judge})
+	return s.serve(&listener{Listener: l, identify: s.judge.unixCaller})
+}
+
+func (s *Server) serve(l *listener) error {
+	err := s.http.Serve(l)
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -246,6 +257,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	caller, known := CallerFrom(r.Context())
 	x.caller = caller
+	if l := loopbackFrom(r.Context()); l != nil {
+		if err := l.guard(r); err != nil {
+			x.fail(err)
+			return
+		}
+	}
 	if err := s.judge.allow(caller, known, anyone); err != nil {
 		x.fail(err)
 		return

@@ -41,7 +41,7 @@ func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"
 // dial is a client's end of a connection of caller.
 func (p *pipes) dial(caller Caller) net.Conn {
 	a, b := net.Pipe()
-	p.conns <- &conn{Conn: b, caller: caller, known: true, done: func() {}}
+	p.conns <- &conn{Conn: b, identity: identity{caller: caller, known: true}, done: func() {}}
 	return a
 }
 

@@ -71,6 +71,7 @@ func (r *reader) checkListeners(c *Config) {
 	seen := make(map[string]string)
 	for _, l := range []struct{ key, address string }{
 		{"peer_listen", c.PeerListen}, {"nbd_listen", c.NBDListen}, {"metrics_listen", c.MetricsListen},
+		{"api_listen", c.APIListen},
 	} {
 		if l.address == "" || strings.HasSuffix(l.address, ":0") {
 			continue

@@ -36,6 +36,10 @@ type Config struct {
 
 	// Socket is the path of the unix socket for commands, NBDSocket that for NBD.
 	Socket, NBDSocket string
+	// APIListen is the loopback address, ADDRESS:PORT, where the API is answered without TLS; empty for none.
+	APIListen string
+	// InsecureLoopbackAdmin says that all who reach APIListen, or a socket passed in its place, are admins.
+	InsecureLoopbackAdmin bool
 	// AdminGroup may command the agent like root; empty for root alone.
 	AdminGroup string
 	// PeerListen and NBDListen are addresses, host:port, always served with TLS; empty for none.

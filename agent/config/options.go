@@ -54,6 +54,10 @@ var defaultOptions = []option[Config]{
 var ownOptions = []option[Config]{
 	{"socket", client.DefaultSocket, func(c *Config, v string) error { return set(&c.Socket, v, parseSocket) }},
 	{"admin_group", "", func(c *Config, v string) error { return set(&c.AdminGroup, v, parseName) }},
+	{"api_listen", "", func(c *Config, v string) error { return set(&c.APIListen, v, parseLoopback) }},
+	{"insecure_loopback_admin", "false", func(c *Config, v string) error {
+		return set(&c.InsecureLoopbackAdmin, v, parseBool)
+	}},
 	{"peer_listen", "", func(c *Config, v string) error { return set(&c.PeerListen, v, parseListen) }},
 	{"nbd_listen", "", func(c *Config, v string) error { return set(&c.NBDListen, v, parseListen) }},
 	{"nbd_socket", "", func(c *Config, v string) error { return set(&c.NBDSocket, v, parseSocket) }}, // see check

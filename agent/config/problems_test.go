@@ -91,6 +91,19 @@ var wrong = []struct{ name, text, want string }{
 	{"one address twice", "[cvold]\npeer_listen = :9443\nnbd_listen = :9443\n" + tls,
 		"c.conf:10: [cvold] nbd_listen = :9443: peer_listen has this address"},
 
+	{"api_listen for all", "[cvold]\napi_listen = :8776",
+		"c.conf:9: [cvold] api_listen = :8776: " + wantLoopback},
+	{"api_listen for others", "[cvold]\napi_listen = 192.0.2.1:8776",
+		"c.conf:9: [cvold] api_listen = 192.0.2.1:8776: " + wantLoopback},
+	{"api_listen by name", "[cvold]\napi_listen = localhost:8776",
+		"c.conf:9: [cvold] api_listen = localhost:8776: " + wantLoopback},
+	{"api_listen with a zone", "[cvold]\napi_listen = [::1%lo]:8776",
+		"c.conf:9: [cvold] api_listen = [::1%lo]:8776: " + wantLoopback},
+	{"api_listen where metrics are", "[cvold]\napi_listen = 127.0.0.1:9\nmetrics_listen = 127.0.0.1:9",
+		"c.conf:9: [cvold] api_listen = 127.0.0.1:9: metrics_listen has this address"},
+	{"insecure_loopback_admin", "[cvold]\ninsecure_loopback_admin = maybe",
+		"c.conf:9: [cvold] insecure_loopback_admin = maybe: want true or false"},
+
 	{"peer without a name", "[peer:]\naddress = n:1\n[cvold]\n" + tls,
 		"c.conf:8: [peer:]: want the name of the node, without @, #, / and spaces: [peer:node2]"},
 	{"peer with a bad name", "[peer:a@b]\naddress = n:1\n[cvold]\n" + tls,
@@ -109,6 +122,8 @@ var wrong = []struct{ name, text, want string }{
 			"c.conf:9: [cvold] log_level = x: want debug, info, warning or error\n" +
 			"c.conf:10: [cvold] sokcet: no such option: did you mean socket?"},
 }
+
+const wantLoopback = "want a loopback address and a port, 127.0.0.1:8776 or [::1]:8776: it is served without TLS"
 
 func TestProblems(t *testing.T) {
 	for _, test := range wrong {
@@ -132,6 +147,9 @@ func TestGood(t *testing.T) {
 		"metrics on loopback are plain":       "[cvold]\nmetrics_listen = 127.0.0.1:9100",
 		"so on localhost":                     "[cvold]\nmetrics_listen = localhost:9100",
 		"so on IPv6":                          "[cvold]\nmetrics_listen = [::1]:9100",
+		"the API on IPv6":                     "[cvold]\napi_listen = [::1]:8776",
+		"the API on a mapped address":         "[cvold]\napi_listen = [::ffff:127.0.0.1]:8776",
+		"the API on another of 127/8":         "[cvold]\napi_listen = 127.9.9.9:0\ninsecure_loopback_admin = yes",
 		"any ports":                           "[cvold]\npeer_listen = [::]:0\nnbd_listen = [::]:0\n" + tls,
 		"the agent itself as a peer":          "[peer:machine]\naddress = machine:1",
 		"a peer in another place again":       "[peer:n]\naddress = n:1\n[cvold]\n" + tls,

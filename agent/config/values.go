@@ -105,6 +105,16 @@ func parseListen(text string) (string, error) {
 	return text, nil
 }
 
+// parseLoopback takes ADDRESS:PORT that only this machine reaches. A name is not taken, for it may come to mean another
+// address; nor is a zone.
+func parseLoopback(text string) (string, error) {
+	at, err := netip.ParseAddrPort(text)
+	if err != nil || !at.Addr().Unmap().IsLoopback() || at.Addr().Zone() != "" {
+		return "", want("a loopback address and a port, 127.0.0.1:8776 or [::1]:8776: it is served without TLS")
+	}
+	return text, nil
+}
+
 func isPort(text string) bool {
 	_, err := strconv.ParseUint(text, 10, 16)
 	return err == nil
