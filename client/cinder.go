@@ -138,3 +138,9 @@ func (b body) ToVolumeTypeCreateMap() (map[string]any, error) { return b, nil }
 
 // ToVolumeTypeUpdateMap is volumetypes.UpdateOptsBuilder's.
 func (b body) ToVolumeTypeUpdateMap() (map[string]any, error) { return b, nil }
+
+// ToVolumeUpdateMap is volumes.UpdateOptsBuilder's.
+func (b body) ToVolumeUpdateMap() (map[string]any, error) { return b, nil }
+
+// ToVolumeExtendSizeMap is volumes.ExtendSizeOptsBuilder's.
+func (b body) ToVolumeExtendSizeMap() (map[string]any, error) { return b, nil }

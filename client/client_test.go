@@ -120,6 +120,41 @@ var calls = []struct {
 		func(ctx context.Context, c *Client) (any, error) {
 			return nil, c.RetypeVolume(ctx, id, "t", RetypeNever)
 		}, nil},
+	{"UpdateVolume", 200, `{"volume":{"id":"v"}}`, `PUT /v3/volumes/v {"volume":{"name":"n"}}`,
+		func(ctx context.Context, c *Client) (any, error) {
+			name := "n"
+			v, err := c.UpdateVolume(ctx, "v", UpdateVolume{Name: &name})
+			return v.ID, err
+		}, "v"},
+	{"ExtendVolume", 202, "", `POST /v3/volumes/v/action {"os-extend":{"cvold:size_bytes":1073741824,"new_size":1}}`,
+		func(ctx context.Context, c *Client) (any, error) { return nil, c.ExtendVolume(ctx, "v", 1<<30) }, nil},
+	{"SetMetadata", 200, `{"metadata":{"a":"b","c":"d"}}`, `POST /v3/volumes/v/metadata {"metadata":{"a":"b"}}`,
+		func(ctx context.Context, c *Client) (any, error) {
+			m, err := c.SetMetadata(ctx, "v", map[string]string{"a": "b"})
+			return len(m), err
+		}, 2},
+	{"UnsetMetadata", 200, "", "DELETE /v3/volumes/v/metadata/a%2Fb",
+		func(ctx context.Context, c *Client) (any, error) { return nil, c.UnsetMetadata(ctx, "v", "a/b") }, nil},
+	{"Services", 200, `{"services":[{"host":"a@b"}]}`, "GET /v3/os-services",
+		func(ctx context.Context, c *Client) (any, error) {
+			s, err := c.Services(ctx)
+			return len(s), err
+		}, 1},
+	{"EnableService", 200, `{}`, `PUT /v3/os-services/enable {"host":"a@b","binary":"cinder-volume"}`,
+		func(ctx context.Context, c *Client) (any, error) { return nil, c.EnableService(ctx, "a@b") }, nil},
+	{"DisableService", 200, `{}`, `PUT /v3/os-services/disable {"host":"a@b","binary":"cinder-volume"}`,
+		func(ctx context.Context, c *Client) (any, error) { return nil, c.DisableService(ctx, "a@b", "") }, nil},
+	{"DisableService for a reason", 200, `{}`,
+		`PUT /v3/os-services/disable-log-reason {"host":"a@b","binary":"cinder-volume","disabled_reason":"disks"}`,
+		func(ctx context.Context, c *Client) (any, error) { return nil, c.DisableService(ctx, "a@b", "disks") }, nil},
+	{"Pools", 200, `{"pools":[{"name":"a@b#c","capabilities":{"free_capacity_gb":1.5}}]}`, "GET /v3/scheduler-stats/get_pools?detail=true",
+		func(ctx context.Context, c *Client) (any, error) {
+			p, err := c.Pools(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return p[0].Capabilities.FreeCapacityGB, nil
+		}, 1.5},
 	{"Migrations", 200, `{"migrations":[{"id":"m"}]}`, "GET /v1/migrations?active=true&volume=" + id,
 		func(ctx context.Context, c *Client) (any, error) {
 			m, err := c.Migrations(ctx, MigrationFilter{VolumeID: id, Active: true})

@@ -294,3 +294,56 @@ func (c *Client) MigrateVolume(ctx context.Context, volumeID string, m MigrateVo
 	})
 	return header.Get(MigrationHeader), err
 }
+
+// UpdateVolume says what to change of a volume; nil leaves what is there. Metadata replaces all that there is.
+type UpdateVolume struct {
+	Name        *string           `json:"name,omitempty"`
+	Description *string           `json:"description,omitempty"`
+	Metadata    map[string]string `json:"metadata,omitempty"`
+}
+
+// UpdateVolume renames or describes the volume with this id, or replaces its metadata.
+func (c *Client) UpdateVolume(ctx context.Context, id string, u UpdateVolume) (Volume, error) {
+	id, err := segment(id)
+	if err != nil {
+		return Volume{}, err
+	}
+	var answer VolumeAnswer
+	_, err = c.cinder(ctx, &answer, func(ctx context.Context, s *gophercloud.ServiceClient) gophercloud.Result {
+		return volumes.Update(ctx, s, id, body{"volume": u}).Result
+	})
+	return answer.Volume, err
+}
+
+// ExtendVolume makes the volume with this id larger; size is in bytes, a multiple of 512. The agent answers when it is done.
+func (c *Client) ExtendVolume(ctx context.Context, id string, size int64) error {
+	id, err := segment(id)
+	if err != nil {
+		return err
+	}
+	_, err = c.cinder(ctx, nil, func(ctx context.Context, s *gophercloud.ServiceClient) gophercloud.Result {
+		return volumes.ExtendSize(ctx, s, id, body{"os-extend": map[string]int64{
+			"new_size": int64(ToGiB(size)), "cvold:size_bytes": size,
+		}}).Result
+	})
+	return err
+}
+
+// VolumeMetadata is the body of POST /v3/volumes/ID/metadata, and the answer to it.
+type VolumeMetadata struct {
+	Metadata map[string]string `json:"metadata"`
+}
+
+// SetMetadata adds or changes metadata of the volume with this id, and returns all that it has then.
+func (c *Client) SetMetadata(ctx context.Context, id string, items map[string]string) (map[string]string, error) {
+	var answer VolumeMetadata
+	err := c.do(ctx, call{
+		method: http.MethodPost, path: []string{"v3", "volumes", id, "metadata"}, in: VolumeMetadata{items}, out: &answer,
+	})
+	return answer.Metadata, err
+}
+
+// UnsetMetadata removes an item of the metadata of the volume with this id.
+func (c *Client) UnsetMetadata(ctx context.Context, id, key string) error {
+	return c.do(ctx, call{method: http.MethodDelete, path: []string{"v3", "volumes", id, "metadata", key}})
+}

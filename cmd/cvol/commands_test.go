@@ -84,6 +84,28 @@ var commands = []struct {
 		"POST /v3/volumes/" + volumeA + `/action {"os-retype":{"migration_policy":"never","new_type":"fast"}}`}},
 	{"retype-bad-policy", "retype --migration-policy always db fast", nil},
 	{"retype-missing", "retype nope fast", nil},
+	{"extend", "extend db 40", []string{
+		"POST /v3/volumes/" + volumeA + `/action {"os-extend":{"cvold:size_bytes":42949672960,"new_size":40}}`}},
+	{"extend-by", "extend db +512M", []string{
+		"POST /v3/volumes/" + volumeA + `/action {"os-extend":{"cvold:size_bytes":22011707392,"new_size":21}}`}},
+	{"extend-bad-size", "extend db 1X", nil},
+	{"extend-too-far", "extend db +8589934591", nil},
+	{"rename", "rename db postgres", []string{"PUT /v3/volumes/" + volumeA + ` {"volume":{"name":"postgres"}}`}},
+	{"rename-description", "rename db --description old", []string{"PUT /v3/volumes/" + volumeA + ` {"volume":{"description":"old"}}`}},
+	{"rename-nothing", "rename db", nil},
+	{"metadata-show", "metadata show db", nil},
+	{"metadata-show-json", "metadata show --json db", nil},
+	{"metadata-set", "metadata set db a=b", []string{"POST /v3/volumes/" + volumeA + `/metadata {"metadata":{"a":"b"}}`}},
+	{"metadata-set-bad", "metadata set db a", nil},
+	{"metadata-unset", "metadata unset db a b", []string{
+		"DELETE /v3/volumes/" + volumeA + "/metadata/a", "DELETE /v3/volumes/" + volumeA + "/metadata/b"}},
+	{"services", "services", nil},
+	{"services-json", "services --json", nil},
+	{"services-enable", "services enable nodeA@ssd", []string{`PUT /v3/os-services/enable {"host":"nodeA@ssd","binary":"cinder-volume"}`}},
+	{"services-disable", "services disable nodeA@ssd --reason disks", []string{
+		`PUT /v3/os-services/disable-log-reason {"host":"nodeA@ssd","binary":"cinder-volume","disabled_reason":"disks"}`}},
+	{"pools", "pools", nil},
+	{"pools-detail", "pools --detail", nil},
 	{"status", "status", nil},
 	{"status-json", "status --json", nil},
 	{"unknown-command", "lst", nil},
@@ -116,6 +138,50 @@ func TestCommands(t *testing.T) {
 	}
 }
 
+// refused are commands, each with a call of it.
+var refused = []struct{ path, args string }{
+	{"POST /v3/volumes", "create 1"},
+	{"GET /v3/volumes/detail", "list"},
+	{"GET /v3/volumes/" + volumeA, "show " + volumeA},
+	{"DELETE /v3/volumes", "delete db"},
+	{"/action", "migrate db x@y#z"},
+	{"GET /v1/migrations", "migrate db x@y#z"},
+	{"GET /v3/volumes/", "migration show db"},
+	{"GET /v1/migrations", "migration list"},
+	{"/events", "migration show db"},
+	{"GET /v1/migrations/" + migration1, "migration show " + migration1},
+	{"GET /v1/migrations", "migration wait db"},
+	{"/abort", "migration abort db"},
+	{"/resolve", "migration resolve m --owner nodeB"},
+	{"POST /v1/attachments", "export db"},
+	{"GET /v3/volumes/", "export db"},
+	{"DELETE /v1/attachments/a1", "unexport db"},
+	{"GET /v3/volumes/", "unexport db"},
+	{"GET /v1/attachments", "unexport db"},
+	{"GET /v1/attachments", "attachments"},
+	{"GET /v3/volumes/", "attachments db"},
+	{"/v1/manifests/", "manifest db"},
+	{"GET /v3/volumes/", "manifest db"},
+	{"/v1/status", "status"},
+	{"GET /v3/types", "type list"},
+	{"GET /v3/types", "type show fast"},
+	{"POST /v3/types", "type create x"},
+	{"/extra_specs", "type set fast a=b"},
+	{"PUT /v3/types", "type set fast --name x"},
+	{"DELETE /v3/types", "type unset fast a"},
+	{"DELETE /v3/types", "type delete fast"},
+	{"/action", "retype db fast"},
+	{"/action", "extend db 40"},
+	{"PUT /v3/volumes", "rename db x"},
+	{"GET /v3/volumes/", "metadata show db"},
+	{"/metadata", "metadata set db a=b"},
+	{"/metadata", "metadata unset db a"},
+	{"/os-services", "services"},
+	{"/os-services", "services enable a@b"},
+	{"/os-services", "services disable a@b"},
+	{"/get_pools", "pools"},
+}
+
 // Each command passes a refusal of each of its calls on, with the exit code of the refusal.
 func TestRefusals(t *testing.T) {
 	refusals := []struct {
@@ -130,40 +196,7 @@ func TestRefusals(t *testing.T) {
 		{client.NewError(500, "The server has erred."), exitOther},
 		{client.NewError(503, "The agent is stopping."), exitUnreachable},
 	}
-	tests := []struct{ path, args string }{
-		{"POST /v3/volumes", "create 1"},
-		{"GET /v3/volumes/detail", "list"},
-		{"GET /v3/volumes/" + volumeA, "show " + volumeA},
-		{"DELETE /v3/volumes", "delete db"},
-		{"/action", "migrate db x@y#z"},
-		{"GET /v1/migrations", "migrate db x@y#z"},
-		{"GET /v3/volumes/", "migration show db"},
-		{"GET /v1/migrations", "migration list"},
-		{"/events", "migration show db"},
-		{"GET /v1/migrations/" + migration1, "migration show " + migration1},
-		{"GET /v1/migrations", "migration wait db"},
-		{"/abort", "migration abort db"},
-		{"/resolve", "migration resolve m --owner nodeB"},
-		{"POST /v1/attachments", "export db"},
-		{"GET /v3/volumes/", "export db"},
-		{"DELETE /v1/attachments/a1", "unexport db"},
-		{"GET /v3/volumes/", "unexport db"},
-		{"GET /v1/attachments", "unexport db"},
-		{"GET /v1/attachments", "attachments"},
-		{"GET /v3/volumes/", "attachments db"},
-		{"/v1/manifests/", "manifest db"},
-		{"GET /v3/volumes/", "manifest db"},
-		{"/v1/status", "status"},
-		{"GET /v3/types", "type list"},
-		{"GET /v3/types", "type show fast"},
-		{"POST /v3/types", "type create x"},
-		{"/extra_specs", "type set fast a=b"},
-		{"PUT /v3/types", "type set fast --name x"},
-		{"DELETE /v3/types", "type unset fast a"},
-		{"DELETE /v3/types", "type delete fast"},
-		{"/action", "retype db fast"},
-	}
-	for _, test := range tests {
+	for _, test := range refused {
 		t.Run(test.path+" "+test.args, func(t *testing.T) {
 			f := newFake(t)
 			for _, r := range refusals {

@@ -106,6 +106,7 @@ func (f *fake) routes() *http.ServeMux {
 	f.migrationRoutes(mux)
 	f.nodeRoutes(mux)
 	f.typeRoutes(mux)
+	f.surfaceRoutes(mux)
 	return mux
 }
 
@@ -146,6 +147,33 @@ func (f *fake) volumeRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /v3/volumes/{id}/action", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set(client.MigrationHeader, f.accepted)
 		answer(w, 202, nil)
+	})
+}
+
+func (f *fake) surfaceRoutes(mux *http.ServeMux) {
+	mux.HandleFunc("PUT /v3/volumes/{id}", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, 200, client.VolumeAnswer{Volume: f.volumes[0]})
+	})
+	mux.HandleFunc("POST /v3/volumes/{id}/metadata", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, 200, client.VolumeMetadata{Metadata: map[string]string{"a": "b", "c": "d"}})
+	})
+	mux.HandleFunc("DELETE /v3/volumes/{id}/metadata/{key}", func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, nil) })
+	mux.HandleFunc("GET /v3/os-services", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, 200, client.ServicesAnswer{Services: []client.Service{
+			{Binary: client.BinaryVolume, Host: "nodeA@hdd", Status: "disabled", State: "up", UpdatedAt: client.Time{Time: at(3)}, DisabledReason: ptr("disks")},
+			{Binary: client.BinaryVolume, Host: "nodeB", Status: "enabled", State: "down"},
+		}})
+	})
+	mux.HandleFunc("PUT /v3/os-services/{verb}", func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, map[string]any{}) })
+	mux.HandleFunc("GET /v3/scheduler-stats/get_pools", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set(client.PartialHeader, f.silent)
+		answer(w, 200, client.PoolsAnswer{Pools: []client.Pool{
+			{Name: "nodeA@hdd#hdd", Capabilities: &client.PoolCapabilities{
+				VolumeBackendName: "hdd", StorageProtocol: "file", VendorName: "Open Source", PoolName: "hdd", BackendState: "up",
+				TotalCapacityGB: 100, FreeCapacityGB: 62.5, AllocatedCapacityGB: 120, TotalVolumes: 3, ThinProvisioningSupport: true,
+			}},
+			{Name: "nodeB@ssd#ssd"},
+		}})
 	})
 }
 
