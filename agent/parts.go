@@ -79,8 +79,12 @@ func (a *Agent) openVolumes() (err error) {
 	for i, b := range a.config.Backends {
 		backends = append(backends, volume.Backend{Name: b.Name, BackendName: b.BackendName, Driver: a.drivers[i]})
 	}
+	unserved := map[string]string{}
+	for _, u := range a.config.Unserved {
+		unserved[u.Name] = u.Reason
+	}
 	a.volumes, err = volume.New(volume.Options{
-		Node: a.config.Node, Store: a.store, Backends: backends, NBD: a.nbd,
+		Node: a.config.Node, Store: a.store, Backends: backends, Unserved: unserved, NBD: a.nbd,
 		NameTemplate: a.config.VolumeNameTemplate, Logger: a.log,
 	})
 	if err != nil {

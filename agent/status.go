@@ -8,6 +8,7 @@ import (
 
 	"github.com/cvold/cvold/agent/catalog"
 	"github.com/cvold/cvold/agent/migration"
+	"github.com/cvold/cvold/agent/volume"
 	"github.com/cvold/cvold/client"
 )
 
@@ -32,6 +33,12 @@ func (a *Agent) status(ctx context.Context) client.Status {
 		}
 		one.TotalBytes, one.FreeBytes = stats.Total, stats.Free
 		s.Backends = append(s.Backends, one)
+	}
+	for _, u := range a.config.Unserved {
+		host := volume.Host{Node: a.config.Node, Backend: u.Name, Pool: u.Name}
+		s.Backends = append(s.Backends, client.BackendStatus{
+			Name: u.Name, Host: host.String(), BackendName: u.BackendName, Driver: u.Driver, Error: u.Reason,
+		})
 	}
 	s.NBD.Addresses = []string{"unix:" + a.config.NBDSocket}
 	if l := a.listeners.nbdTCP; l != nil {

@@ -40,7 +40,7 @@ type BackendStatus struct {
 	Driver      string `json:"driver"`
 	TotalBytes  int64  `json:"total_bytes"`
 	FreeBytes   int64  `json:"free_bytes"`
-	// Error says why the back end cannot be used now; empty if it can.
+	// Error says why the back end cannot be used now, or that this agent has not its driver; empty if it can be used.
 	Error string `json:"error,omitempty"`
 }
 

@@ -29,8 +29,10 @@ type Config struct {
 	VolumeNameTemplate string
 	// LogLevel is log_level, or debug if debug is set.
 	LogLevel slog.Level
-	// Backends are the enabled ones in their order; at least one.
+	// Backends are the enabled ones that this build serves, in their order; at least one.
 	Backends []Backend
+	// Unserved are the enabled back ends that are left to Cinder, for want of a driver.
+	Unserved []Unserved
 	// Peers are the other agents by node, never this one.
 	Peers []Peer
 
@@ -130,9 +132,11 @@ func build(file *ini.File, hostname func() (string, error)) (*Config, error) {
 	read(r, r.section(own), ownOptions, c)
 	r.unknown(r.section(own), "", keys(ownOptions))
 	r.names = r.enabled()
+	backends := make([]Backend, 0, len(r.names))
 	for _, name := range r.names {
-		c.Backends = append(c.Backends, r.backend(name))
+		backends = append(backends, r.backend(name))
 	}
+	r.unserved(c, backends)
 	r.peers(c)
 	r.sections()
 	r.check(c)
@@ -169,15 +173,6 @@ func (c *Config) Wrong(section, key string, err error) error {
 		err = fmt.Errorf("%s: %w", s.Origin, err)
 	}
 	return err
-}
-
-// Warnings are sentences on what was accepted and has no effect.
-func (c *Config) Warnings() []string {
-	var all []string
-	if len(c.OwnBackends) > 0 {
-		all = append(all, c.Wrong(own, "own_backends", errors.New("has no effect: the driver file has no counterpart in Cinder")).Error())
-	}
-	return all
 }
 
 // MetricsTLS says that MetricsListen is reached from other machines: then it is served with the agent's certificate and

@@ -76,6 +76,7 @@ func (r *reader) backend(name string) Backend {
 	case ok:
 		read(r, section, driver.options, &b, shared)
 		r.unknown(section, driver.prefix, keys(driver.options))
+	case isClass(b.Driver):
 	case len(r.problems) == before:
 		r.problem(header(section), "[%s] has no volume_driver: want one of %s", name, strings.Join(kinds(), ", "))
 	}

@@ -186,16 +186,23 @@ func parseLevel(text string) (slog.Level, error) {
 	return level, nil
 }
 
-// parseDriver takes the name of a driver, and refuses the kinds that this build does not serve by their names.
+// parseDriver takes the name of a driver, and the classes of drivers that this build does not have, for unserved; it refuses
+// the kinds that this build does not serve by their names.
 func parseDriver(text string) (string, error) {
 	kind := text
 	if known, ok := driverNames[text]; ok {
 		kind = known
 	}
-	if _, ok := drivers[kind]; !ok {
-		return "", fmt.Errorf("not served by this build: %s: want %s", kind, strings.Join(kinds(), ", "))
+	if _, ok := drivers[kind]; ok {
+		return kind, nil
 	}
-	return kind, nil
+	if isClass(text) {
+		return text, nil
+	}
+	if near := nearest(text, append(kinds(), own+".file")); near != "" {
+		return "", fmt.Errorf("no such driver: did you mean %s?", near)
+	}
+	return "", notServed(text)
 }
 
 // kinds are the kinds of drivers in this build.

@@ -116,6 +116,9 @@ func (e *Engine) service(ctx context.Context, to volume.Host) (ServiceDescriptio
 	if err != nil {
 		return ServiceDescription{}, unavailable("its agent does not answer: " + err.Error())
 	}
+	if why := d.Unserved[to.Backend]; why != "" {
+		return ServiceDescription{}, unavailable(why)
+	}
 	var have []string
 	for _, s := range d.Services {
 		if s.Host == to.String() {

@@ -18,7 +18,7 @@ func (t *Target) Describe(ctx context.Context, r DescribeRequest) (Description, 
 	if len(r.Volumes) > volumesMax {
 		return Description{}, refuse(ErrRefused, "%d volumes are more than %d", len(r.Volumes), volumesMax)
 	}
-	d := Description{Node: t.o.Node, StoreID: t.o.Store.ID(), Version: t.o.Version, Epochs: map[string]uint64{}}
+	d := Description{Node: t.o.Node, StoreID: t.o.Store.ID(), Version: t.o.Version, Unserved: t.o.Volumes.Unserved(), Epochs: map[string]uint64{}}
 	for _, b := range t.o.Volumes.Backends() {
 		s := ServiceDescription{Host: t.o.Volumes.Host(b).String(), BackendName: b.BackendName, Driver: b.Driver.Kind()}
 		stats, err := b.Driver.Stats(ctx)

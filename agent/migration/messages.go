@@ -60,6 +60,8 @@ type Description struct {
 	StoreID  string               `json:"store_id"`
 	Version  string               `json:"version"`
 	Services []ServiceDescription `json:"services"`
+	// Unserved says of back ends that are configured and not served why, by their names.
+	Unserved map[string]string `json:"unserved,omitempty"`
 	// Epochs has, for each volume asked for that the agent owns, its owner epoch.
 	Epochs map[string]uint64 `json:"epochs,omitempty"`
 }

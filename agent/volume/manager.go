@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -40,6 +41,8 @@ type Options struct {
 	Node     string
 	Store    catalog.Store
 	Backends []Backend
+	// Unserved are sentences on back ends that are configured and not served, by their names: their hosts are refused with them.
+	Unserved map[string]string
 	// NBD serves the exports; nil: Export is refused with ErrNoServer.
 	NBD *nbd.Server
 	// NameTemplate makes an object's name of a volume's id (volume_name_template); default "volume-%s".
@@ -136,6 +139,9 @@ func (m *Manager) Host(b Backend) Host { return Host{m.o.Node, b.Name, b.Pool} }
 // Backends are the back ends of this node, in the order of the configuration. The slice is the caller's.
 func (m *Manager) Backends() []Backend { return append([]Backend(nil), m.o.Backends...) }
 
+// Unserved says of back ends that are configured and not served why, by their names. The map is the caller's.
+func (m *Manager) Unserved() map[string]string { return maps.Clone(m.o.Unserved) }
+
 // Backend is the back end of node@backend#pool, where #pool may be missing or be the back end's own name. ErrNoBackend,
 // for other nodes too, names what there is; ErrInvalid for what is no host.
 func (m *Manager) Backend(host string) (Backend, error) {
@@ -147,6 +153,9 @@ func (m *Manager) Backend(host string) (Backend, error) {
 		if h.Node == m.o.Node && h.Backend == b.Name && (h.Pool == b.Pool || h.Pool == b.Name) {
 			return b, nil
 		}
+	}
+	if why := m.o.Unserved[h.Backend]; h.Node == m.o.Node && why != "" {
+		return Backend{}, fmt.Errorf("host %s: %w: %s", host, ErrNoBackend, why)
 	}
 	return Backend{}, fmt.Errorf("host %s: %w: this node has %s", host, ErrNoBackend, m.hosts(m.o.Backends))
 }
