@@ -94,7 +94,7 @@ func (t Time) MarshalJSON() ([]byte, error) {
 	if t.IsZero() {
 		return []byte("null"), nil
 	}
-	return json.Marshal(t.UTC().Format(cinderTime))
+	return t.UTC().AppendFormat(make([]byte, 0, len(cinderTime)+2), `"`+cinderTime+`"`), nil
 }
 
 // UnmarshalJSON reads Cinder's form, with any number of decimals, or RFC 3339.

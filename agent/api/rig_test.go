@@ -47,7 +47,7 @@ const oneGiB = 1 << 30
 // rig is an API over a real store, with volumes and migrations that do what a test says.
 type rig struct {
 	*Server
-	t          *testing.T
+	t          testing.TB
 	store      *catalog.Bolt
 	volumes    *fakeVolumes
 	migrations *fakeMigrations
@@ -55,9 +55,9 @@ type rig struct {
 	log        *safeBuffer
 }
 
-func newRig(t *testing.T) *rig { return newNode(t, "node1") }
+func newRig(t testing.TB) *rig { return newNode(t, "node1") }
 
-func newNode(t *testing.T, node string) *rig {
+func newNode(t testing.TB, node string) *rig {
 	t.Helper()
 	store, err := catalog.OpenBolt(filepath.Join(t.TempDir(), "db"), catalog.BoltOptions{Reserve: 1 << 20})
 	if err != nil {
@@ -338,7 +338,7 @@ func (f *fakeVolumes) Attachments(id string) (all []catalog.Attachment) {
 	_ = f.store.View(func(tx catalog.Tx) error {
 		records, err := catalog.Attachments.All(tx)
 		for _, a := range records {
-			if a.VolumeID == id {
+			if id == "" || a.VolumeID == id {
 				all = append(all, a)
 			}
 		}

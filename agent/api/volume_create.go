@@ -119,7 +119,7 @@ func (s *Server) createElsewhere(x *exchange, cause error) error {
 		}
 		reasons += fmt.Sprintf("; node %s: %s", node, client.ParseError(a.code, a.body).Message)
 	}
-	return fault{code, "No valid backend was found: " + reasons}
+	return fault{code, "No valid backend was found. " + reasons}
 }
 
 // peersByRoom are the peers that answer, the one with the most free space in a back end first.

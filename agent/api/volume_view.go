@@ -16,14 +16,22 @@ func hidden(v catalog.Volume) bool {
 		v.MigrationStatus == catalog.MigrationDeleting || v.Status == catalog.StatusKept
 }
 
-// names is what the records of volumes point to.
+// names is what the records of volumes point to, and what points to them.
 type names struct {
 	// types by id, services (UUIDs) by node@backend.
 	types, services map[string]string
+	// attachments by the volume's id.
+	attachments map[string][]client.VolumeAttachment
 }
 
+// names reads them once for a whole list: volume by volume they would be read a thousand times.
 func (s *Server) names() (n names, err error) {
-	n = names{types: map[string]string{}, services: map[string]string{}}
+	n = names{types: map[string]string{}, services: map[string]string{}, attachments: map[string][]client.VolumeAttachment{}}
+	for _, a := range s.o.Volumes.Attachments("") {
+		n.attachments[a.VolumeID] = append(n.attachments[a.VolumeID], client.VolumeAttachment{
+			ID: a.VolumeID, AttachmentID: a.ID, VolumeID: a.VolumeID, AttachedAt: client.Time{Time: a.CreatedAt},
+		})
+	}
 	err = s.o.Store.View(func(tx catalog.Tx) error {
 		types, err := catalog.Types.All(tx)
 		if err != nil {
@@ -56,7 +64,7 @@ func (x *exchange) view(v catalog.Volume, n names) client.Volume {
 		VolumeType: nullable(n.types[v.TypeID]), VolumeTypeID: nullable(v.TypeID),
 		Metadata: v.Metadata, Links: x.links(v.ID), UserID: nullable(v.UserID),
 		Bootable: "false", ServiceUUID: nullable(n.services[service]), ConsumesQuota: v.UseQuota,
-		Attachments: x.attachmentsOf(v.ID),
+		Attachments: n.attachments[v.ID],
 	}
 	if x.caller.Admin {
 		status := nullable(string(v.MigrationStatus))
@@ -67,16 +75,6 @@ func (x *exchange) view(v catalog.Volume, n names) client.Volume {
 		w.StatusReason, w.Owner = v.StatusReason, x.s.o.Node
 	}
 	return w
-}
-
-func (x *exchange) attachmentsOf(id string) []client.VolumeAttachment {
-	var all []client.VolumeAttachment
-	for _, a := range x.s.o.Volumes.Attachments(id) {
-		all = append(all, client.VolumeAttachment{
-			ID: id, AttachmentID: a.ID, VolumeID: id, AttachedAt: client.Time{Time: a.CreatedAt},
-		})
-	}
-	return all
 }
 
 // links are Cinder's, under the address and the project that the client used.

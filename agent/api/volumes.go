@@ -132,7 +132,24 @@ func (s *Server) listVolumesDetail(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	return x.json(http.StatusOK, client.VolumesAnswer{Volumes: orEmpty(all)})
+	list := make([]plainVolume, len(all))
+	for i, v := range all {
+		list[i] = plain(v)
+	}
+	return x.json(http.StatusOK, map[string][]plainVolume{"volumes": list})
+}
+
+// plainVolume is a client.Volume that encoding/json writes by itself: what a MarshalJSON returns it reads once more, which
+// a list of a thousand volumes feels.
+type plainVolume client.Volume
+
+// plain has no null where client.Volume's MarshalJSON writes an empty list or object.
+func plain(v client.Volume) plainVolume {
+	if v.Metadata == nil {
+		v.Metadata = map[string]string{}
+	}
+	v.Links, v.Attachments = orEmpty(v.Links), orEmpty(v.Attachments)
+	return plainVolume(v)
 }
 
 // summary is a volume in Cinder's short list.
