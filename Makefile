@@ -21,10 +21,10 @@ STATICCHECK := go tool -modfile=tools/go.mod staticcheck
 # The race detector needs cgo, and that a compiler.
 RACE = $$(if command -v gcc >/dev/null; then echo -race; else echo 'no gcc: tests run without -race' >&2; fi)
 
-.PHONY: help build setup test lint check fuzz bench cover campaign demo clean install
+.PHONY: help build setup test lint check fuzz bench cover campaign test-clients demo clean install
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 build: ## build bin/cvold and bin/cvol, static
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/cvold ./cmd/cvol
@@ -57,6 +57,9 @@ cover: setup ## write coverage.out and print the total
 
 campaign: setup ## walk every crash and fault instead of a random slice of them (long)
 	CVOLD_CAMPAIGN=full go test -run Campaign -timeout $(CAMPAIGN_TIMEOUT) $(PKG)
+
+test-clients: setup ## run the tests with the stock clients of OpenStack (cinder, openstack, gophercloud)
+	CVOLD_CLIENTS=1 go test -count=1 -run Client -timeout $(TEST_TIMEOUT) ./test/e2e
 
 demo: build ## two agents on this machine, one migration between them
 	tools/demo/run.sh
