@@ -86,6 +86,8 @@ type call struct {
 	query url.Values
 	in    any
 	out   any
+	// also is a status beside 2xx whose body is an answer, if it is one.
+	also int
 	// header is set to that of the answer, unless nil.
 	header *http.Header
 }
@@ -107,7 +109,8 @@ func (c *Client) do(ctx context.Context, k call) error {
 	if err != nil {
 		return connectionError(ctx, err)
 	}
-	if response.StatusCode < 200 || response.StatusCode > 299 {
+	good := response.StatusCode >= 200 && response.StatusCode <= 299
+	if !good && (response.StatusCode != k.also || isError(body)) {
 		return ParseError(response.StatusCode, body)
 	}
 	if k.header != nil {

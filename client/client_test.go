@@ -147,6 +147,21 @@ var calls = []struct {
 	{"DisableService for a reason", 200, `{}`,
 		`PUT /v3/os-services/disable-log-reason {"host":"a@b","binary":"cinder-volume","disabled_reason":"disks"}`,
 		func(ctx context.Context, c *Client) (any, error) { return nil, c.DisableService(ctx, "a@b", "disks") }, nil},
+	{"Health", 503, `{"status":"failed","checks":[{"name":"catalog","ok":false}]}`, "GET /v1/health",
+		func(ctx context.Context, c *Client) (any, error) {
+			h, err := c.Health(ctx)
+			return h.Status, err
+		}, HealthFailed},
+	{"Backends", 200, `{"backends":[{"name":"b"}]}`, "GET /v1/backends",
+		func(ctx context.Context, c *Client) (any, error) {
+			b, err := c.Backends(ctx)
+			return len(b), err
+		}, 1},
+	{"Peers", 200, `{"peers":[{"node":"b"}]}`, "GET /v1/peers",
+		func(ctx context.Context, c *Client) (any, error) {
+			p, err := c.Peers(ctx)
+			return len(p), err
+		}, 1},
 	{"Pools", 200, `{"pools":[{"name":"a@b#c","capabilities":{"free_capacity_gb":1.5}}]}`, "GET /v3/scheduler-stats/get_pools?detail=true",
 		func(ctx context.Context, c *Client) (any, error) {
 			p, err := c.Pools(ctx)

@@ -72,6 +72,12 @@ func (e *Error) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[string]fault{e.Kind: {Code: e.Code, Message: e.Message}})
 }
 
+// isError says that a body has the form of an Error.
+func isError(body []byte) bool {
+	var wire map[string]fault
+	return json.Unmarshal(body, &wire) == nil && len(wire) == 1
+}
+
 // maxMessage bounds what is kept of a message, in bytes: a long sentence, or enough to tell what answered.
 const maxMessage = 4096
 

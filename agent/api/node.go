@@ -17,12 +17,7 @@ func (s *Server) version(x *exchange) error {
 
 // status answers GET /v1/status.
 func (s *Server) status(x *exchange) error {
-	ctx, cancel := x.patience(statusTimeout)
-	defer cancel()
-	st := s.o.Status(ctx)
-	st.Backends, st.Peers = orEmpty(st.Backends), orEmpty(st.Peers)
-	st.Warnings, st.NBD.Addresses = orEmpty(st.Warnings), orEmpty(st.NBD.Addresses)
-	return x.json(http.StatusOK, st)
+	return x.json(http.StatusOK, s.ownStatus(x))
 }
 
 // metrics answers GET /metrics.

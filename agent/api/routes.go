@@ -60,6 +60,11 @@ func routes() []route {
 		// The agent's own.
 		{"GET /v1/version", anyone, here, (*Server).version},
 		{"GET /v1/status", admins, here, (*Server).status},
+		{"GET /v1/health", anyone, here, (*Server).health},
+		{"GET /v1/backends", admins, here, (*Server).listBackends},
+		{"GET /v1/backends/{id}", admins, here, (*Server).showBackend},
+		{"GET /v1/peers", admins, here, (*Server).listPeers},
+		{"GET /v1/peers/{id}", admins, here, (*Server).showPeer},
 		{"GET /v1/migrations", admins, here, (*Server).listMigrations},
 		{"GET /v1/migrations/{id}", admins, ofMigration, (*Server).showMigration},
 		{"GET /v1/migrations/{id}/wait", admins, ofMigration, (*Server).waitMigration},

@@ -104,6 +104,8 @@ var commands = []struct {
 	{"services-enable", "services enable nodeA@ssd", []string{`PUT /v3/os-services/enable {"host":"nodeA@ssd","binary":"cinder-volume"}`}},
 	{"services-disable", "services disable nodeA@ssd --reason disks", []string{
 		`PUT /v3/os-services/disable-log-reason {"host":"nodeA@ssd","binary":"cinder-volume","disabled_reason":"disks"}`}},
+	{"health", "health", nil},
+	{"health-json", "health --json", nil},
 	{"pools", "pools", nil},
 	{"pools-detail", "pools --detail", nil},
 	{"status", "status", nil},
@@ -180,6 +182,7 @@ var refused = []struct{ path, args string }{
 	{"/os-services", "services enable a@b"},
 	{"/os-services", "services disable a@b"},
 	{"/get_pools", "pools"},
+	{"/v1/health", "health"},
 }
 
 // Each command passes a refusal of each of its calls on, with the exit code of the refusal.

@@ -34,6 +34,8 @@ type fake struct {
 	silent string
 	// waiting is called before a wait is answered.
 	waiting func()
+	// health is the status of GET /v1/health.
+	health int
 	// accepted names the migration of the next os-migrate_volume.
 	accepted string
 	// asked are the changing calls, with their bodies.
@@ -42,7 +44,7 @@ type fake struct {
 
 func newFake(t *testing.T) *fake {
 	t.Helper()
-	f := &fake{t: t, socket: filepath.Join(t.TempDir(), "s"), refuse: map[string]*client.Error{}, accepted: migration1}
+	f := &fake{t: t, socket: filepath.Join(t.TempDir(), "s"), refuse: map[string]*client.Error{}, accepted: migration1, health: 200}
 	f.fill()
 	f.listen()
 	return f
@@ -162,6 +164,11 @@ func (f *fake) surfaceRoutes(mux *http.ServeMux) {
 		answer(w, 200, client.ServicesAnswer{Services: []client.Service{
 			{Binary: client.BinaryVolume, Host: "nodeA@hdd", Status: "disabled", State: "up", UpdatedAt: client.Time{Time: at(3)}, DisabledReason: ptr("disks")},
 			{Binary: client.BinaryVolume, Host: "nodeB", Status: "enabled", State: "down"},
+		}})
+	})
+	mux.HandleFunc("GET /v1/health", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, f.health, client.Health{Status: map[int]string{200: client.HealthDegraded, 503: client.HealthFailed}[f.health], Checks: []client.HealthCheck{
+			{Name: "catalog", OK: true}, {Name: "backend nodeA@ssd", Message: "input/output error"},
 		}})
 	})
 	mux.HandleFunc("PUT /v3/os-services/{verb}", func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, map[string]any{}) })

@@ -171,3 +171,13 @@ func TestExitCodes(t *testing.T) {
 		}
 	}
 }
+
+// An agent that says that it has failed is shown, and is the exit code.
+func TestFailedHealth(t *testing.T) {
+	f := newFake(t)
+	f.health = 503
+	got := f.cvol(t.Context(), "health")
+	if got.code != exitOther || !strings.Contains(got.stdout, "failed") || !strings.Contains(got.stderr, "cannot serve volumes") {
+		t.Errorf("got %+v", got)
+	}
+}
