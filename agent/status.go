@@ -97,3 +97,13 @@ func (a *Agent) warnings() []string {
 	}
 	return w
 }
+
+// settings answers GET /v1/config.
+func (a *Agent) settings() []client.Setting {
+	effective := a.config.Effective()
+	all := make([]client.Setting, len(effective))
+	for i, s := range effective {
+		all[i] = client.Setting{Section: s.Section, Key: s.Key, Value: s.Value, Origin: s.Origin}
+	}
+	return all
+}

@@ -27,6 +27,11 @@ func TestUnserved(t *testing.T) {
 	if lvm != want {
 		t.Errorf("got %+v, want %+v", lvm, want)
 	}
+	settings, err := n.client.Config(n.context(), "LVM")
+	must(t, err)
+	if len(settings) != 2 || settings[0].Value != want.Driver || !strings.HasPrefix(settings[0].Origin, n.path("conf")+":") {
+		t.Errorf("settings %+v", settings)
+	}
 	v := n.create("v", 1<<20)
 	for what, call := range map[string]func() error{
 		"create": func() error {

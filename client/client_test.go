@@ -221,6 +221,11 @@ var calls = []struct {
 			s, err := c.Status(ctx)
 			return s.Node, err
 		}, "nodeA"},
+	{"Config", 200, `{"settings":[{"section":"disk","key":"file_directory","value":"/srv","origin":"c:3"}]}`, "GET /v1/config?section=disk",
+		func(ctx context.Context, c *Client) (any, error) {
+			all, err := c.Config(ctx, "disk")
+			return fmt.Sprint(all), err
+		}, "[{disk file_directory /srv c:3}]"},
 }
 
 func TestCalls(t *testing.T) {

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"time"
 )
 
@@ -58,6 +59,21 @@ type NBDStatus struct {
 	Addresses []string `json:"addresses"`
 }
 
+// ConfigAnswer answers GET /v1/config.
+type ConfigAnswer struct {
+	Settings []Setting `json:"settings"`
+}
+
+// Setting is one option of a running agent's configuration, as it counts.
+type Setting struct {
+	Section string `json:"section"`
+	Key     string `json:"key"`
+	// Value is *** for a secret.
+	Value string `json:"value"`
+	// Origin is FILE:LINE, or "default".
+	Origin string `json:"origin"`
+}
+
 // Version asks the agent who and what it is.
 func (c *Client) Version(ctx context.Context) (Version, error) {
 	var answer Version
@@ -70,4 +86,15 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	var answer Status
 	err := c.do(ctx, call{method: http.MethodGet, path: []string{"v1", "status"}, out: &answer})
 	return answer, err
+}
+
+// Config asks for the options that count for the running agent, of one section or, if it is empty, of all.
+func (c *Client) Config(ctx context.Context, section string) ([]Setting, error) {
+	query := url.Values{}
+	if section != "" {
+		query.Set("section", section)
+	}
+	var answer ConfigAnswer
+	err := c.do(ctx, call{method: http.MethodGet, path: []string{"v1", "config"}, query: query, out: &answer})
+	return answer.Settings, err
 }

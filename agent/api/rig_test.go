@@ -76,6 +76,9 @@ func newNode(t testing.TB, node string) *rig {
 		Node: node, Store: store, Volumes: r.volumes, Types: types, Pools: types, Migrations: r.migrations, Peers: r.peers,
 		Version: client.Version{Version: "1.2.3", Commit: "abc"},
 		Status:  func(context.Context) client.Status { return client.Status{Node: node} },
+		Config: func() []client.Setting {
+			return []client.Setting{{Section: "DEFAULT", Key: "host", Value: node, Origin: "c:1"}, {Section: "peer:B", Key: "address", Value: "b:1", Origin: "default"}}
+		},
 		URIs:    func(e string) (string, string) { return "nbd+unix:///" + e + "?socket=/s", "nbds://h/" + e },
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "up 1\n") }),
 		Logger:  slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),

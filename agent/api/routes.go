@@ -65,6 +65,7 @@ func routes() []route {
 		{"GET /v1/backends/{id}", admins, here, (*Server).showBackend},
 		{"GET /v1/peers", admins, here, (*Server).listPeers},
 		{"GET /v1/peers/{id}", admins, here, (*Server).showPeer},
+		{"GET /v1/config", admins, here, (*Server).config},
 		{"GET /v1/migrations", admins, here, (*Server).listMigrations},
 		{"GET /v1/migrations/{id}", admins, ofMigration, (*Server).showMigration},
 		{"GET /v1/migrations/{id}/wait", admins, ofMigration, (*Server).waitMigration},

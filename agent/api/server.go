@@ -83,7 +83,7 @@ type Forwarder interface {
 	Nodes() []string
 }
 
-// Options are the parts that a Server answers from. Node, Store, Volumes, Types, Pools, Migrations, Status and URIs are required.
+// Options are the parts that a Server answers from. Node, Store, Volumes, Types, Pools, Migrations, Status, Config and URIs are required.
 type Options struct {
 	// Node is this agent's node name.
 	Node    string
@@ -98,6 +98,8 @@ type Options struct {
 	Peers Forwarder
 	// Status makes the answer to GET /v1/status.
 	Status func(ctx context.Context) client.Status
+	// Config are all options of the agent, secrets hidden, in the order of its sections.
+	Config func() []client.Setting
 	// URIs says where an NBD export is found: on this node, and over TCP (empty if it is not).
 	URIs func(export string) (unix, tcp string)
 	// Metrics answers GET /metrics; nil if there are none.

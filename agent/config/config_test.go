@@ -173,6 +173,27 @@ func TestEffective(t *testing.T) {
 	}
 }
 
+// TestSecret: a secret is set, and neither settings nor messages have it.
+func TestSecret(t *testing.T) {
+	file, err := ini.Parse("c.conf", strings.NewReader("[s]\npassword = horse\nkey = staple\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, got := newReader(file, machine), ""
+	read(r, r.section("s"), []option[string]{
+		{key: "password", secret: true, set: func(into *string, v string) error { *into = v; return nil }},
+		{key: "key", secret: true, set: func(*string, string) error { return want("a better one") }},
+		{key: "none", secret: true, set: func(*string, string) error { return nil }},
+	}, &got)
+	settings := []Setting{{"s", "password", "***", "c.conf:2"}, {"s", "key", "***", "c.conf:3"}, {"s", "none", "", "default"}}
+	if got != "horse" || !slices.Equal(r.settings, settings) {
+		t.Errorf("%q, settings %v, want %v", got, r.settings, settings)
+	}
+	if err := errors.Join(r.problems...); err == nil || err.Error() != "c.conf:3: [s] key = ***: want a better one" {
+		t.Errorf("problems %v", err)
+	}
+}
+
 func TestLoad(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {

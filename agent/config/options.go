@@ -38,60 +38,73 @@ type option[T any] struct {
 	preset string
 	// set takes the value, or says what would be right: "want …". It is not called with an empty value.
 	set func(into *T, value string) error
+	// secret values are shown to nobody.
+	secret bool
+}
+
+// hidden stands for a secret value where values are shown.
+const hidden = "***"
+
+// shown is a value as messages and Effective have it.
+func (o option[T]) shown(value string) string {
+	if o.secret && value != "" {
+		return hidden
+	}
+	return value
 }
 
 var defaultOptions = []option[Config]{
-	{"host", "", // reader.host presets it
-		func(c *Config, v string) error { return set(&c.Node, v, parseName) }},
-	{"enabled_backends", "", func(*Config, string) error { return nil }}, // reader.enabled reads it
-	{"state_path", "/var/lib/cvold", func(c *Config, v string) error { return set(&c.StatePath, v, parsePath) }},
-	{"volume_name_template", "volume-%s", func(c *Config, v string) error {
+	{key: "host", // reader.host presets it
+		set: func(c *Config, v string) error { return set(&c.Node, v, parseName) }},
+	{key: "enabled_backends", set: func(*Config, string) error { return nil }}, // reader.enabled reads it
+	{key: "state_path", preset: "/var/lib/cvold", set: func(c *Config, v string) error { return set(&c.StatePath, v, parsePath) }},
+	{key: "volume_name_template", preset: "volume-%s", set: func(c *Config, v string) error {
 		return set(&c.VolumeNameTemplate, v, parseTemplate)
 	}},
-	{"debug", "false", func(c *Config, v string) error { return set(&c.debug, v, parseBool) }},
+	{key: "debug", preset: "false", set: func(c *Config, v string) error { return set(&c.debug, v, parseBool) }},
 }
 
 var ownOptions = []option[Config]{
-	{"socket", client.DefaultSocket, func(c *Config, v string) error { return set(&c.Socket, v, parseSocket) }},
-	{"admin_group", "", func(c *Config, v string) error { return set(&c.AdminGroup, v, parseName) }},
-	{"api_listen", "", func(c *Config, v string) error { return set(&c.APIListen, v, parseLoopback) }},
-	{"insecure_loopback_admin", "false", func(c *Config, v string) error {
+	{key: "socket", preset: client.DefaultSocket, set: func(c *Config, v string) error { return set(&c.Socket, v, parseSocket) }},
+	{key: "admin_group", set: func(c *Config, v string) error { return set(&c.AdminGroup, v, parseName) }},
+	{key: "api_listen", set: func(c *Config, v string) error { return set(&c.APIListen, v, parseLoopback) }},
+	{key: "insecure_loopback_admin", preset: "false", set: func(c *Config, v string) error {
 		return set(&c.InsecureLoopbackAdmin, v, parseBool)
 	}},
-	{"peer_listen", "", func(c *Config, v string) error { return set(&c.PeerListen, v, parseListen) }},
-	{"nbd_listen", "", func(c *Config, v string) error { return set(&c.NBDListen, v, parseListen) }},
-	{"nbd_socket", "", func(c *Config, v string) error { return set(&c.NBDSocket, v, parseSocket) }}, // see check
-	{"metrics_listen", "", func(c *Config, v string) error { return set(&c.MetricsListen, v, parseListen) }},
-	{"ca_file", "", func(c *Config, v string) error { return set(&c.CAFile, v, parsePath) }},
-	{"cert_file", "", func(c *Config, v string) error { return set(&c.CertFile, v, parsePath) }},
-	{"key_file", "", func(c *Config, v string) error { return set(&c.KeyFile, v, parsePath) }},
-	{"view_path", "", func(c *Config, v string) error { return set(&c.ViewPath, v, parsePath) }},
-	{"own_backends", "", func(c *Config, v string) error { c.OwnBackends = parseList(v); return nil }},
-	{"minimum_verify_for_delete", transfer.DeviceDirect.String(), func(c *Config, v string) error {
+	{key: "peer_listen", set: func(c *Config, v string) error { return set(&c.PeerListen, v, parseListen) }},
+	{key: "nbd_listen", set: func(c *Config, v string) error { return set(&c.NBDListen, v, parseListen) }},
+	{key: "nbd_socket", set: func(c *Config, v string) error { return set(&c.NBDSocket, v, parseSocket) }}, // see check
+	{key: "metrics_listen", set: func(c *Config, v string) error { return set(&c.MetricsListen, v, parseListen) }},
+	{key: "ca_file", set: func(c *Config, v string) error { return set(&c.CAFile, v, parsePath) }},
+	{key: "cert_file", set: func(c *Config, v string) error { return set(&c.CertFile, v, parsePath) }},
+	{key: "key_file", set: func(c *Config, v string) error { return set(&c.KeyFile, v, parsePath) }},
+	{key: "view_path", set: func(c *Config, v string) error { return set(&c.ViewPath, v, parsePath) }},
+	{key: "own_backends", set: func(c *Config, v string) error { c.OwnBackends = parseList(v); return nil }},
+	{key: "minimum_verify_for_delete", preset: transfer.DeviceDirect.String(), set: func(c *Config, v string) error {
 		return set(&c.MinimumVerify, v, parseClass)
 	}},
-	{"transfer_workers", strconv.Itoa(transfer.DefaultWorkers), func(c *Config, v string) error {
+	{key: "transfer_workers", preset: strconv.Itoa(transfer.DefaultWorkers), set: func(c *Config, v string) error {
 		return set(&c.TransferWorkers, v, parseNumber(1, transfer.MaxWorkers))
 	}},
-	{"transfer_connections", strconv.Itoa(defaultConnections), func(c *Config, v string) error {
+	{key: "transfer_connections", preset: strconv.Itoa(defaultConnections), set: func(c *Config, v string) error {
 		return set(&c.TransferConnections, v, parseNumber(1, maxConnections))
 	}},
-	{"transfer_rate", "0", func(c *Config, v string) error { return set(&c.TransferRate, v, ParseBytes) }},
-	{"log_level", "info", func(c *Config, v string) error { return set(&c.LogLevel, v, parseLevel) }},
-	{"peer_timeout", "30s", func(c *Config, v string) error { return set(&c.PeerTimeout, v, parseTimeout) }},
-	{"migration_retry_limit", "10", func(c *Config, v string) error {
+	{key: "transfer_rate", preset: "0", set: func(c *Config, v string) error { return set(&c.TransferRate, v, ParseBytes) }},
+	{key: "log_level", preset: "info", set: func(c *Config, v string) error { return set(&c.LogLevel, v, parseLevel) }},
+	{key: "peer_timeout", preset: "30s", set: func(c *Config, v string) error { return set(&c.PeerTimeout, v, parseTimeout) }},
+	{key: "migration_retry_limit", preset: "10", set: func(c *Config, v string) error {
 		return set(&c.MigrationRetryLimit, v, parseNumber(1, maxRetryLimit))
 	}},
 }
 
 var peerOptions = []option[Peer]{
-	{"address", "", func(p *Peer, v string) error { return set(&p.Address, v, parseAddress) }},
+	{key: "address", set: func(p *Peer, v string) error { return set(&p.Address, v, parseAddress) }},
 }
 
 // backendOptions are those of every driver. The name of the back end is its section's if it has no other.
 var backendOptions = []option[Backend]{
-	{"volume_driver", "", func(b *Backend, v string) error { return set(&b.Driver, v, parseDriver) }},
-	{"volume_backend_name", "", func(b *Backend, v string) error { return set(&b.BackendName, v, parseName) }},
+	{key: "volume_driver", set: func(b *Backend, v string) error { return set(&b.Driver, v, parseDriver) }},
+	{key: "volume_backend_name", set: func(b *Backend, v string) error { return set(&b.BackendName, v, parseName) }},
 }
 
 // drivers are the kinds of drivers in this build, with the prefix that their keys have and that nobody else's have.
@@ -100,7 +113,7 @@ var drivers = map[string]struct {
 	options []option[Backend]
 }{
 	"file": {"file_", []option[Backend]{
-		{"file_directory", "", func(b *Backend, v string) error { return set(&b.Directory, v, parsePath) }},
+		{key: "file_directory", set: func(b *Backend, v string) error { return set(&b.Directory, v, parsePath) }},
 	}},
 }
 

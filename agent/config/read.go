@@ -52,9 +52,10 @@ func read[T any](r *reader, section ini.Section, options []option[T], into *T, a
 		}
 		if v.Text != "" {
 			if err := o.set(into, v.Text); err != nil {
-				r.problem(v, "[%s] %s = %s: %v", section.Name, o.key, v.Text, err)
+				r.problem(v, "[%s] %s = %s: %v", section.Name, o.key, o.shown(v.Text), err)
 			}
 		}
+		v.Text = o.shown(v.Text)
 		r.record(section.Name, o.key, v)
 	}
 }

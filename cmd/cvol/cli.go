@@ -148,7 +148,7 @@ func (c *cli) addCommands(root *cobra.Command) {
 	add(groupVolumes, c.extendCommand(), c.renameCommand(), c.metadataCommand(), c.typeCommand(), c.retypeCommand())
 	add(groupMigrations, c.migrateCommand(), c.migrationCommand())
 	add(groupAccess, c.exportCommand(), c.unexportCommand(), c.attachmentsCommand())
-	add(groupNode, c.statusCommand(), c.healthCommand(), c.servicesCommand(), c.poolsCommand(), c.versionCommand(), c.pkiCommand())
+	add(groupNode, c.statusCommand(), c.healthCommand(), c.configCommand(), c.servicesCommand(), c.poolsCommand(), c.versionCommand(), c.pkiCommand())
 	root.SetHelpCommand(helpCommand())
 	root.AddCommand(c.manCommand(), exitCodesTopic())
 }

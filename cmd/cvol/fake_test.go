@@ -237,6 +237,17 @@ func (f *fake) nodeRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/version", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, 200, client.Version{Version: "v1.2.3", Commit: "abc", API: "v1", Node: "nodeA", StoreID: "s1"})
 	})
+	mux.HandleFunc("GET /v1/config", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("section") == "nope" {
+			answer(w, 404, map[string]any{"itemNotFound": map[string]any{"code": 404, "message": "this agent reads no section nope: there are DEFAULT, ssd"}})
+			return
+		}
+		answer(w, 200, client.ConfigAnswer{Settings: []client.Setting{
+			{Section: "DEFAULT", Key: "host", Value: "nodeA", Origin: "/etc/cvold/cvold.conf:2"},
+			{Section: "ssd", Key: "ssd_password", Value: "***", Origin: "/etc/cvold/cvold.conf:7"},
+			{Section: "cvold", Key: "admin_group", Origin: "default"},
+		}})
+	})
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, status()) })
 }
 
