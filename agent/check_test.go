@@ -27,7 +27,7 @@ func TestCheckFails(t *testing.T) {
 		{"no backend directory", moved("pool"), "conf:7: [pool] file_directory = "},
 		{"backend directory is a file", swapped("pool"), "pool: not a directory"},
 		{"view_path is a file", exchanged("nbd_listen", "view_path = /etc/passwd\nnbd_listen"), "conf:14: [cvold] view_path = /etc/passwd: not a directory"},
-		{"no view_path", exchanged("nbd_listen", "view_path = /nonexistent\nnbd_listen"), "conf:14: [cvold] view_path = /nonexistent: no such file"},
+		{"no view_path", exchanged("nbd_listen", "view_path = /proc/nonexistent\nnbd_listen"), "conf:14: [cvold] view_path = /proc/nonexistent: no such file"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			n, _ := pair(t)

@@ -60,7 +60,7 @@ func TestEnds(t *testing.T) {
 		{"wrong flag", []string{"--verbose"}, exitUsage, "", "flag provided but not defined: -verbose"},
 		{"flag without value", []string{"--config-file"}, exitUsage, "", "flag needs an argument"},
 		{"argument", []string{"start"}, exitUsage, "", `cannot use "start": there are flags only`},
-		{"no file", []string{"--config-file", "/nonexistent"}, exitConfig, "", "cvold: cannot use the configuration:\n  open /nonexistent: no such file"},
+		{"no file", []string{"--config-file", "/proc/nonexistent"}, exitConfig, "", "cvold: cannot use the configuration:\n  open /proc/nonexistent: no such file"},
 		{"unknown option", []string{"--config-file", unknown}, exitConfig, "", unknown + ":10: [cvold] sokcet: no such option"},
 		{"two files, one bad", []string{"--config-file", busy, "--config-file", unknown}, exitConfig, "", `sokcet`},
 		{"cannot start", []string{"--config-file", busy}, exitConfig, "", busy + ":9: [cvold] socket = " + dir + "/s: the file there is no socket"},
