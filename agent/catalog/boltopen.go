@@ -93,7 +93,7 @@ func (b *Bolt) wayOut(err error) error {
 }
 
 func (b *Bolt) open(patience time.Duration) error {
-	if err := lock(b.file, patience); err != nil {
+	if err := lock(b.file, patience, b.log); err != nil {
 		return err
 	}
 	torn, err := b.check()
@@ -120,16 +120,21 @@ func (b *Bolt) open(patience time.Duration) error {
 	return nil
 }
 
-// lock takes the file for this process, with the lock that bbolt takes too.
-func lock(file *os.File, patience time.Duration) error {
+// lock takes the file for this process, with the lock that bbolt takes too. If it has to wait it says so, once.
+func lock(file *os.File, patience time.Duration, log *slog.Logger) error {
 	timeout := time.NewTimer(patience)
 	defer timeout.Stop()
 	tick := time.NewTicker(lockRetry)
 	defer tick.Stop()
+	told := false
 	for {
 		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err != unix.EWOULDBLOCK && err != unix.EINTR {
 			return os.NewSyscallError("flock", err)
+		}
+		if err == unix.EWOULDBLOCK && !told {
+			told = true
+			log.Warn("another process has the catalog: waiting for it to end", "path", file.Name(), "patience", patience)
 		}
 		select {
 		case <-timeout.C:

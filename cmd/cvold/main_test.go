@@ -215,7 +215,8 @@ func TestTwice(t *testing.T) {
 	code, errs := start(ctx, "--config-file", path)
 	m.hears("READY=1")
 	var second bytes.Buffer
-	if got := run(t.Context(), []string{"--config-file", path}, &second, &second); got != exitFailed || !strings.Contains(second.String(), "stop the other one") {
+	if got := run(t.Context(), []string{"--config-file", path}, &second, &second); got != exitFailed || !strings.Contains(second.String(), "stop the other one") ||
+		strings.Count(second.String(), "another process has the catalog: waiting for it to end") != 1 {
 		t.Errorf("the second one: exit code %d: %s", got, second.String())
 	}
 	cancel()
