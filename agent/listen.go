@@ -163,7 +163,7 @@ func (a *Agent) serveAPI() {
 	a.serve("metrics", func() error { return s.Serve(l) })
 }
 
-// everyoneIsAdmin warns of insecure_loopback_admin, at start and in the status.
+// everyoneIsAdmin warns of insecure_loopback_admin in the status; config.Warnings does at start.
 const everyoneIsAdmin = "insecure_loopback_admin is set: every user and program of this machine that connects to %s commands the agent as root does"
 
 func (a *Agent) serveLoopback() {
@@ -172,8 +172,5 @@ func (a *Agent) serveLoopback() {
 		return
 	}
 	everyone := a.config.InsecureLoopbackAdmin
-	if everyone {
-		a.log.Warn(fmt.Sprintf(everyoneIsAdmin, l.Addr()))
-	}
 	a.serve("API over TCP", func() error { return a.api.ServeLoopback(l, everyone) })
 }

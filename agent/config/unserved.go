@@ -48,7 +48,7 @@ func (r *reader) unserved(c *Config, all []Backend) {
 	}
 }
 
-// Warnings are sentences on what was accepted and has no effect.
+// Warnings are sentences on what was accepted, and has no effect or opens the agent to all.
 func (c *Config) Warnings() []string {
 	var all []string
 	for _, u := range c.Unserved {
@@ -56,6 +56,10 @@ func (c *Config) Warnings() []string {
 	}
 	if len(c.OwnBackends) > 0 {
 		all = append(all, c.Wrong(own, "own_backends", errors.New("has no effect: the driver file has no counterpart in Cinder")).Error())
+	}
+	if c.InsecureLoopbackAdmin {
+		all = append(all, c.Wrong(own, "insecure_loopback_admin",
+			errors.New("every user and program of this machine that connects to api_listen commands the agent as root does")).Error())
 	}
 	return all
 }

@@ -40,7 +40,8 @@ func listeners(c *config.Config) [][]string {
 	}
 	rows := [][]string{{"socket", c.Socket}, {"nbd_socket", c.NBDSocket}}
 	for _, l := range [][]string{
-		{"api_listen", c.APIListen, "plain"}, {"nbd_listen", c.NBDListen, "TLS"}, {"peer_listen", c.PeerListen, "TLS"}, {"metrics_listen", c.MetricsListen, metrics},
+		{"api_listen", c.APIListen, "plain"},
+		{"nbd_listen", c.NBDListen, "TLS"}, {"peer_listen", c.PeerListen, "TLS"}, {"metrics_listen", c.MetricsListen, metrics},
 	} {
 		if l[1] != "" {
 			rows = append(rows, l)

@@ -77,14 +77,16 @@ func TestEnds(t *testing.T) {
 
 // TestCheckConfig: it prints what would be served, or all that is wrong, and changes nothing, beside an agent too.
 func TestCheckConfig(t *testing.T) {
-	dir, path := write(t, "metrics_listen = 127.0.0.1:0\nown_backends = pool\n")
+	dir, path := write(t, "metrics_listen = 127.0.0.1:0\nown_backends = pool\napi_listen = [::1]:0\ninsecure_loopback_admin = on\n")
 	args := []string{"--check-config", "--config-file", path}
 	want := strings.ReplaceAll(`node            a
 back end        a@pool#pool  file  DIR/pool
 socket          DIR/s
 nbd_socket      DIR/nbd.sock
+api_listen      [::1]:0      plain
 metrics_listen  127.0.0.1:0  plain
 WARNING: DIR/cvold.conf:11: [cvold] own_backends = pool: has no effect: the driver file has no counterpart in Cinder
+WARNING: DIR/cvold.conf:13: [cvold] insecure_loopback_admin = on: every user and program of this machine that connects to api_listen commands the agent as root does
 `, "DIR", dir)
 	good := func() {
 		t.Helper()

@@ -53,7 +53,7 @@ func (s stock) run(env []string, name string, args ...string) answer {
 	s.n.t.Helper()
 	var out, errs bytes.Buffer
 	command := exec.CommandContext(s.n.context(), name, args...)
-	command.Env = append(env, "PATH="+os.Getenv("PATH"), "HOME=/nonexistent", "LC_ALL=C.UTF-8", "COLUMNS=400")
+	command.Env = append(env, "PATH="+os.Getenv("PATH"), "HOME="+s.n.dir, "LC_ALL=C.UTF-8", "COLUMNS=400")
 	command.Dir = "/"
 	command.Stdout, command.Stderr = &out, &errs
 	command.SysProcAttr = &syscall.SysProcAttr{Credential: s.user}
