@@ -194,6 +194,41 @@ func TestSecret(t *testing.T) {
 	}
 }
 
+// TestBorrowed: a value that is made of an option of Cinder's is not shown; one made of the agent's own is.
+func TestBorrowed(t *testing.T) {
+	c, err := parse(t, `[DEFAULT]
+enabled_backends = files
+transport_url = rabbit-horse
+mine = $transport_url/x
+[database]
+connection = /horse
+[files]
+volume_driver = file
+file_directory = $state_path/v
+[cvold]
+ca_file = ${database.connection}/ca
+cert_file = /$mine
+key_file = ${DEFAULT.state_path}/key
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.CAFile != "/horse/ca" || c.CertFile != "/rabbit-horse/x" {
+		t.Errorf("ca_file %s, cert_file %s", c.CAFile, c.CertFile)
+	}
+	shown := map[string]string{}
+	for _, s := range c.Effective() {
+		shown[s.Key] = s.Value
+	}
+	for key, want := range map[string]string{
+		"ca_file": "***", "cert_file": "***", "key_file": "/var/lib/cvold/key", "file_directory": "/var/lib/cvold/v",
+	} {
+		if shown[key] != want {
+			t.Errorf("%s is shown as %s, want %s", key, shown[key], want)
+		}
+	}
+}
+
 func TestLoad(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {

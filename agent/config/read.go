@@ -45,6 +45,7 @@ func read[T any](r *reader, section ini.Section, options []option[T], into *T, a
 		if !isSet {
 			v.Text = o.preset
 		}
+		o.secret = o.secret || r.borrows(section.Name, v.Text)
 		v, err := r.file.Expand(section.Name, v, r.fallback)
 		if err != nil {
 			r.problems = append(r.problems, err)
@@ -58,6 +59,20 @@ func read[T any](r *reader, section ini.Section, options []option[T], into *T, a
 		v.Text = o.shown(v.Text)
 		r.record(section.Name, o.key, v)
 	}
+}
+
+// borrows says that a value is made of options that are not the agent's: what Cinder keeps there may be a secret.
+func (r *reader) borrows(section, text string) bool {
+	return slices.ContainsFunc(r.file.References(section, text), func(ref ini.Reference) bool {
+		known := slices.Concat(keys(backendOptions), keys(peerOptions))
+		switch {
+		case ref.Section == ini.Default:
+			known = keys(defaultOptions)
+		case strings.EqualFold(ref.Section, own):
+			known = keys(ownOptions)
+		}
+		return !slices.Contains(known, ref.Key)
+	})
 }
 
 // get finds the value of a key. An empty one counts as not set.

@@ -3,6 +3,7 @@ package ini
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -24,6 +25,38 @@ func (f *File) Expand(section string, v Value, fallback func(section, key string
 	}
 	v.Text = text
 	return v, nil
+}
+
+// Reference is one option that a value is made of.
+type Reference struct{ Section, Key string }
+
+// References are the options that text, found in section, is made of when it is expanded, at any depth, each once. Those
+// that no file sets are among them under the section that the name says, or DEFAULT.
+func (f *File) References(section, text string) []Reference {
+	e, seen := expansion{file: f}, []Reference{}
+	var walk func(section, text string)
+	walk = func(section, text string) {
+		for _, m := range reference.FindAllStringSubmatch(text, -1) {
+			name := m[1] + m[2]
+			if name == "" {
+				continue // a dollar sign
+			}
+			in, text, ok := e.lookup(section, name)
+			if !ok && in == "" {
+				in = Default
+			}
+			_, key, dotted := strings.Cut(name, ".")
+			if !dotted {
+				key = name
+			}
+			if r := (Reference{in, key}); !slices.Contains(seen, r) {
+				seen = append(seen, r)
+				walk(in, text)
+			}
+		}
+	}
+	walk(section, text)
+	return seen
 }
 
 // expansion is one call of Expand.
