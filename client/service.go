@@ -70,6 +70,8 @@ type PoolCapabilities struct {
 	ReplicationEnabled       bool    `json:"replication_enabled"`
 	QoSSupport               bool    `json:"QoS_support"`
 	TotalVolumes             int     `json:"total_volumes"`
+	// SparseCopyVolume: zeroes that are copied there take no space.
+	SparseCopyVolume bool `json:"sparse_copy_volume"`
 	// BackendState is up, or down if the back end does not answer: then the capacities are 0.
 	BackendState     string  `json:"backend_state"`
 	FilterFunction   *string `json:"filter_function"`

@@ -20,8 +20,8 @@ func (s *Server) pool(l lookedAt) client.Pool {
 		TotalCapacityGB: gib(l.Stats.Total), FreeCapacityGB: gib(l.Stats.Free),
 		AllocatedCapacityGB: gib(l.AllocatedBytes), ProvisionedCapacityGB: gib(l.AllocatedBytes), TotalVolumes: l.Volumes,
 		ThinProvisioningSupport: l.Features.ThinProvisioning, ThickProvisioningSupport: !l.Features.ThinProvisioning,
-		OnlineExtendSupport: l.Features.OnlineExtend,
-		BackendState:        l.state(), Timestamp: client.Time{Time: time.Now()},
+		OnlineExtendSupport: l.Features.OnlineExtend, SparseCopyVolume: l.Features.Holes,
+		BackendState: l.state(), Timestamp: client.Time{Time: time.Now()},
 	}}
 }
 
