@@ -134,7 +134,7 @@ func checkType(t catalog.Type) error {
 	}
 	for _, key := range sortedKeys(t.ExtraSpecs) {
 		if !specKey.MatchString(key) {
-			return fmt.Errorf("key %q of an extra spec: %w: it has 1 to 255 letters, digits, blanks and - _ : .", key, ErrInvalid)
+			return fmt.Errorf("key %q of an extra spec: %w: want 1 to 255 letters, digits, blanks, dots, colons, - and _", key, ErrInvalid)
 		}
 		if err := checkText("extra spec "+key, t.ExtraSpecs[key]); err != nil {
 			return err
