@@ -35,7 +35,7 @@ func (c Capabilities) lacking(specs map[string]string) string {
 func specMatches(have, want string) bool {
 	words := strings.Fields(want)
 	if len(words) == 0 {
-		return have == ""
+		return have == want
 	}
 	operator, rest := words[0], strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(want), words[0]))
 	if compare, ok := numberOperators[operator]; ok {

@@ -145,6 +145,7 @@ func FuzzSpecMatches(f *testing.F) {
 	f.Add("10", ">= 9")
 	f.Add("True", "<is> <or>")
 	f.Add("", "<in>")
+	f.Add("", "\f")
 	f.Fuzz(func(t *testing.T, have, want string) {
 		specMatches(have, want)
 		if !strings.ContainsAny(want, " =<>!s") && specMatches(have, want) != (have == want) {
