@@ -5,11 +5,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
-	"strconv"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +14,7 @@ import (
 
 	"github.com/cvold/cvold/agent/config"
 	"github.com/cvold/cvold/client"
+	"github.com/cvold/cvold/internal/freeport"
 	"github.com/cvold/cvold/internal/pki"
 	"github.com/cvold/cvold/nbd"
 )
@@ -60,7 +58,7 @@ func newNode(t *testing.T, dir, name string, authority *pki.Authority) *node {
 	if err := authority.Issue(name, pki.Peer, nil); err != nil {
 		t.Fatal(err)
 	}
-	n := &node{t: t, name: name, dir: filepath.Join(dir, name), port: freePort(t)}
+	n := &node{t: t, name: name, dir: filepath.Join(dir, name), port: freeport.Loopback(t)}
 	if err := os.MkdirAll(n.path("pool"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -74,24 +72,6 @@ func newNode(t *testing.T, dir, name string, authority *pki.Authority) *node {
 		}
 	})
 	return n
-}
-
-// lastPort is the port that was given last. Ports below 32768 are not taken by connections that go out meanwhile.
-var lastPort atomic.Int32
-
-// freePort is a TCP port that nobody listens on, and that no other test gets.
-func freePort(t *testing.T) string {
-	t.Helper()
-	lastPort.CompareAndSwap(0, 10000+int32(os.Getpid()%9000))
-	for range 1000 {
-		port := strconv.Itoa(int(lastPort.Add(1)))
-		if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", port)); err == nil {
-			l.Close()
-			return port
-		}
-	}
-	t.Fatal("no free port")
-	return ""
 }
 
 func (n *node) path(name string) string { return filepath.Join(n.dir, name) }

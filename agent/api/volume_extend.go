@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"math"
+	"strconv"
 
 	"github.com/cvold/cvold/client"
 )
@@ -53,11 +54,20 @@ func (b *extendBody) run(ctx context.Context, s *Server, x *exchange) error {
 	}
 	if size <= v.Size {
 		return badRequest("Invalid input received: New size for extend must be greater than current size. "+
-			"(current: %d, extended: %d).", v.Size, size)
+			"(current: %s, extended: %s).", sizeInWords(v.Size, size), sizeInWords(size, v.Size))
 	}
 	if err := s.preempt(ctx, v.ID, "the volume is to be extended"); err != nil {
 		return err
 	}
 	_, err = s.o.Volumes.Extend(ctx, v.ID, size)
 	return err
+}
+
+// sizeInWords is size as Cinder writes it, in GiB and without the unit, if that and the other size are whole GiB.
+func sizeInWords(size, other int64) string {
+	const gib = 1 << 30
+	if size%gib == 0 && other%gib == 0 {
+		return strconv.FormatInt(size/gib, 10)
+	}
+	return strconv.FormatInt(size, 10) + " bytes"
 }

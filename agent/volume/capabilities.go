@@ -46,7 +46,7 @@ func (m *Manager) Capabilities(ctx context.Context, b Backend) (Capabilities, er
 		c.StorageProtocol = protocol
 	}
 	err := m.o.Store.View(func(tx catalog.Tx) error {
-		all, err := catalog.Volumes.All(tx)
+		all, err := m.volumes.All(tx)
 		c.Volumes, c.AllocatedBytes = 0, 0
 		for _, v := range all {
 			if v.Host == c.Host.String() {

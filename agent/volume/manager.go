@@ -60,6 +60,8 @@ type Options struct {
 type Manager struct {
 	o     Options
 	locks locks
+	// volumes is how lists read the table.
+	volumes *catalog.Memo[catalog.Volume]
 
 	// stopping ends when Close begins.
 	stopping context.Context
@@ -99,8 +101,9 @@ func New(o Options) (*Manager, error) {
 	}
 	o.Backends = backends
 	m := &Manager{
-		o:    o,
-		uses: make(map[*use]struct{}), handles: make(map[*Handle]struct{}), served: make(map[string]*Handle),
+		o:       o,
+		volumes: catalog.NewMemo(catalog.Volumes, cloneRecord),
+		uses:    make(map[*use]struct{}), handles: make(map[*Handle]struct{}), served: make(map[string]*Handle),
 	}
 	m.stopping, m.stop = context.WithCancelCause(context.Background())
 	return m, nil

@@ -3,6 +3,7 @@ package volume
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -108,12 +109,18 @@ func (f Filter) matches(v catalog.Volume) bool {
 func (m *Manager) List(f Filter) ([]catalog.Volume, error) {
 	var all []catalog.Volume
 	err := m.o.Store.View(func(tx catalog.Tx) (err error) {
-		all, err = catalog.Volumes.All(tx)
+		all, err = m.volumes.All(tx)
 		return err
 	})
 	all = slices.DeleteFunc(all, func(v catalog.Volume) bool { return !f.matches(v) })
 	slices.SortStableFunc(all, func(a, b catalog.Volume) int { return a.CreatedAt.Compare(b.CreatedAt) })
 	return all, err
+}
+
+// cloneRecord shares nothing with v that can be changed.
+func cloneRecord(v catalog.Volume) catalog.Volume {
+	v.Metadata, v.Specs = maps.Clone(v.Metadata), maps.Clone(v.Specs)
+	return v
 }
 
 // Adopt writes the record of a volume that another agent hands over, in the transaction of the caller, who has the turn

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -81,7 +82,7 @@ func (c *cli) metadataUnsetCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:               "unset VOLUME KEY...",
 		Short:             "Remove metadata of a volume",
-		Long:              `Remove items of a volume's metadata.`,
+		Long:              `Remove items of a volume's metadata. If one of them is not there nothing is removed.`,
 		Example:           `  cvol metadata unset db os app`,
 		Args:              arguments(2, -1),
 		ValidArgsFunction: c.completeVolumes(1),
@@ -90,7 +91,13 @@ func (c *cli) metadataUnsetCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("unset metadata of volume %s: %w", args[0], err)
 			}
-			for _, key := range args[1:] {
+			keys := slices.Compact(slices.Sorted(slices.Values(args[1:])))
+			for _, key := range keys { // before one is removed
+				if _, ok := v.Metadata[key]; !ok {
+					return client.NewError(http.StatusNotFound, fmt.Sprintf("volume %s has no metadata %s; nothing was removed", args[0], key))
+				}
+			}
+			for _, key := range keys {
 				if err := c.client().UnsetMetadata(cmd.Context(), v.ID, key); err != nil {
 					return fmt.Errorf("unset metadata %s of volume %s: %w", key, args[0], err)
 				}

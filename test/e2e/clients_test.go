@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/cvold/cvold/internal/freeport"
 	"github.com/cvold/cvold/internal/program"
 )
 
@@ -31,7 +32,7 @@ func stockClients(t *testing.T, programs ...string) (s stock, a, b *node) {
 		program.Need(t, name)
 	}
 	a, b = pair(t, "")
-	at := "127.0.0.1:" + freePort(t)
+	at := "127.0.0.1:" + freeport.Loopback(t)
 	a.options = "api_listen = " + at
 	a.start()
 	b.start()

@@ -6,18 +6,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/cvold/cvold/client"
+	"github.com/cvold/cvold/internal/freeport"
 )
 
 const (
@@ -29,7 +27,7 @@ const (
 
 // node is one agent in a process of its own.
 type node struct {
-	t         *testing.T
+	t         testing.TB
 	name, dir string
 	socket    string
 	pool      string
@@ -46,9 +44,9 @@ type node struct {
 }
 
 // pair makes two nodes that know each other, not started. Their paths are short: a socket's has at most 107 bytes.
-func pair(t *testing.T, options string) (a, b *node) {
+func pair(t testing.TB, options string) (a, b *node) {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "cv")
+	dir, err := os.MkdirTemp("", "cv")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +60,7 @@ func pair(t *testing.T, options string) (a, b *node) {
 }
 
 // started is a pair that runs.
-func started(t *testing.T, options string) (a, b *node) {
+func started(t testing.TB, options string) (a, b *node) {
 	t.Helper()
 	a, b = pair(t, options)
 	a.start()
@@ -70,9 +68,9 @@ func started(t *testing.T, options string) (a, b *node) {
 	return a, b
 }
 
-func newNode(t *testing.T, dir, name, options string) *node {
+func newNode(t testing.TB, dir, name, options string) *node {
 	t.Helper()
-	n := &node{t: t, name: name, dir: filepath.Join(dir, name), options: options, peerPort: freePort(t), nbdPort: freePort(t)}
+	n := &node{t: t, name: name, dir: filepath.Join(dir, name), options: options, peerPort: freeport.Loopback(t), nbdPort: freeport.Loopback(t)}
 	n.pool, n.socket, n.log = filepath.Join(n.dir, "pool"), filepath.Join(n.dir, "s"), filepath.Join(n.dir, "log")
 	n.client = client.New(n.socket)
 	if err := os.MkdirAll(n.pool, 0o755); err != nil {
@@ -80,24 +78,6 @@ func newNode(t *testing.T, dir, name, options string) *node {
 	}
 	t.Cleanup(n.end)
 	return n
-}
-
-// lastPort is the port that was given last. Ports below 32768 are not taken by connections that go out meanwhile.
-var lastPort atomic.Int32
-
-// freePort is a TCP port that nobody listens on, and that no other test gets.
-func freePort(t *testing.T) string {
-	t.Helper()
-	lastPort.CompareAndSwap(0, 20000+int32(os.Getpid()%10000))
-	for range 1000 {
-		port := strconv.Itoa(int(lastPort.Add(1)))
-		if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", port)); err == nil {
-			l.Close()
-			return port
-		}
-	}
-	t.Fatal("no free port")
-	return ""
 }
 
 func (n *node) host() string { return n.name + "@pool#pool" }
