@@ -1,13 +1,16 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -91,14 +94,29 @@ func (w *statusWriter) Write(p []byte) (int, error) {
 
 // json answers with a body.
 func (x *exchange) json(code int, v any) error {
-	body, err := json.Marshal(v)
-	if err != nil {
+	body := answers.Get().(*bytes.Buffer)
+	defer recycle(body)
+	if err := json.NewEncoder(body).Encode(v); err != nil {
 		return err
 	}
 	x.w.Header().Set("Content-Type", "application/json")
+	x.w.Header().Set("Content-Length", strconv.Itoa(body.Len()))
 	x.w.WriteHeader(code)
-	_, _ = x.w.Write(append(body, '\n')) // a client that left is no error of the request
+	_, _ = x.w.Write(body.Bytes()) // a client that left is no error of the request
 	return nil
+}
+
+// answers are buffers of answers that were sent: growing one to a list of a thousand volumes costs as much as writing it.
+var answers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// maxIdleBody bounds a buffer that is kept for the next answer, in bytes: a list of some 4000 volumes.
+const maxIdleBody = 4 << 20
+
+func recycle(body *bytes.Buffer) {
+	if body.Cap() <= maxIdleBody {
+		body.Reset()
+		answers.Put(body)
+	}
 }
 
 // empty answers without a body.

@@ -210,22 +210,22 @@ type peerVolumes struct {
 }
 
 // merge adds the volumes of all peers to local. Of two records of one volume that with the higher epoch is right.
-func (x *exchange) merge(local peerVolumes) (all []client.Volume) {
-	best := map[string]client.Volume{}
-	epochs := map[string]uint64{}
-	add := func(list peerVolumes) {
-		for _, v := range list.Volumes {
-			if _, there := best[v.ID]; !there || list.Epochs[v.ID] > epochs[v.ID] {
-				best[v.ID], epochs[v.ID] = v, list.Epochs[v.ID]
+func (x *exchange) merge(local peerVolumes) []*client.Volume {
+	lists := append([]peerVolumes{local}, askLists[peerVolumes](x, "/v3/volumes/detail")...)
+	all := make([]*client.Volume, 0, len(local.Volumes))
+	place, epochs := make(map[string]int, len(local.Volumes)), make(map[string]uint64, len(local.Volumes))
+	for _, list := range lists {
+		for i := range list.Volumes {
+			v := &list.Volumes[i]
+			at, there := place[v.ID]
+			switch epoch := list.Epochs[v.ID]; {
+			case !there:
+				place[v.ID], epochs[v.ID] = len(all), epoch
+				all = append(all, v)
+			case epoch > epochs[v.ID]:
+				all[at], epochs[v.ID] = v, epoch
 			}
 		}
-	}
-	add(local)
-	for _, list := range askLists[peerVolumes](x, "/v3/volumes/detail") {
-		add(list)
-	}
-	for _, v := range best {
-		all = append(all, v)
 	}
 	return all
 }

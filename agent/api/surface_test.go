@@ -31,7 +31,7 @@ func TestExtend(t *testing.T) {
 		`{"os-extend": {"new_size": "x"}}`:                        "whole number",
 		`{"os-extend": {"new_size": 9000000000}}`:                 "9000000000 GiB is more",
 		`{"os-extend": {"new_size": 2, "cvold:size_bytes": 512}}`: "another size",
-		`{"os-extend": {"cvold:size_bytes": 4096}}`:               "New size for extend must be greater than current size. (current: 4096, extended: 4096).",
+		`{"os-extend": {"cvold:size_bytes": 4096}}`:               "New size for extend must be greater than current size. (current: 4096 bytes, extended: 4096 bytes).",
 		`{"os-extend": {"cvold:size_bytes": 4097}}`:               "multiple of 512",
 		`{"os-extend": {"cvold:size_bytes": -1}}`:                 "above 0",
 		`{"os-extend": {"new_size": 2, "force": true}}`:           "'force' was unexpected",

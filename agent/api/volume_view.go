@@ -52,7 +52,7 @@ func (s *Server) names() (n names, err error) {
 	return n, err
 }
 
-// view is the volume as the caller may see it.
+// view is the volume as the caller may see it, without its links.
 func (x *exchange) view(v catalog.Volume, n names) client.Volume {
 	service, _, _ := strings.Cut(v.Host, "#")
 	zone := availabilityZone
@@ -62,7 +62,7 @@ func (x *exchange) view(v catalog.Volume, n names) client.Volume {
 		CreatedAt:        client.Time{Time: v.CreatedAt}, UpdatedAt: client.Time{Time: v.UpdatedAt},
 		Name: nullable(v.DisplayName), Description: nullable(v.Description),
 		VolumeType: nullable(n.types[v.TypeID]), VolumeTypeID: nullable(v.TypeID),
-		Metadata: v.Metadata, Links: x.links(v.ID), UserID: nullable(v.UserID),
+		Metadata: v.Metadata, UserID: nullable(v.UserID),
 		Bootable: "false", ServiceUUID: nullable(n.services[service]), ConsumesQuota: v.UseQuota,
 		Attachments: n.attachments[v.ID],
 	}
@@ -77,15 +77,15 @@ func (x *exchange) view(v catalog.Volume, n names) client.Volume {
 	return w
 }
 
-// links are Cinder's, under the address and the project that the client used.
-func (x *exchange) links(id string) []client.Link {
+// linker makes the links of volumes, which are Cinder's, under the address and the project that the client used.
+func (x *exchange) linker() func(id string) []client.Link {
 	project := ""
 	if x.project != "" {
 		project = x.project + "/"
 	}
-	return []client.Link{
-		{Rel: "self", Href: x.base() + "/v3/" + project + "volumes/" + id},
-		{Rel: "bookmark", Href: x.base() + "/" + project + "volumes/" + id},
+	self, bookmark := x.base()+"/v3/"+project+"volumes/", x.base()+"/"+project+"volumes/"
+	return func(id string) []client.Link {
+		return []client.Link{{Rel: "self", Href: self + id}, {Rel: "bookmark", Href: bookmark + id}}
 	}
 }
 

@@ -55,20 +55,20 @@ func readListQuery(q url.Values, admin bool) (l listQuery, err error) {
 
 // choose keeps what the query asks for. It is asked of merged lists: a stale record of a volume must not come in because
 // the right one does not match.
-func (l listQuery) choose(all []client.Volume) []client.Volume {
-	return slices.DeleteFunc(all, func(v client.Volume) bool {
+func (l listQuery) choose(all []*client.Volume) []*client.Volume {
+	return slices.DeleteFunc(all, func(v *client.Volume) bool {
 		return l.name != "" && l.name != v.DisplayName() || l.status != "" && l.status != v.Status ||
 			l.migrationStatus != "" && l.migrationStatus != v.Migration()
 	})
 }
 
 // page sorts as Cinder does, the newest first, and cuts out what was asked for.
-func (l listQuery) page(all []client.Volume) ([]client.Volume, error) {
-	slices.SortFunc(all, func(a, b client.Volume) int {
+func (l listQuery) page(all []*client.Volume) ([]*client.Volume, error) {
+	slices.SortFunc(all, func(a, b *client.Volume) int {
 		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt.Time), cmp.Compare(b.ID, a.ID))
 	})
 	if l.marker != "" {
-		i := slices.IndexFunc(all, func(v client.Volume) bool { return v.ID == l.marker })
+		i := slices.IndexFunc(all, func(v *client.Volume) bool { return v.ID == l.marker })
 		if i < 0 {
 			return nil, badRequest("marker %s is no volume of this list", show([]byte(l.marker)))
 		}
@@ -90,7 +90,7 @@ func (s *Server) localVolumes(x *exchange) (list peerVolumes, err error) {
 	if err != nil {
 		return list, err
 	}
-	list = peerVolumes{Volumes: []client.Volume{}, Epochs: map[string]uint64{}}
+	list = peerVolumes{Volumes: make([]client.Volume, 0, len(records)), Epochs: make(map[string]uint64, len(records))}
 	for _, v := range records {
 		if hidden(v) && !x.caller.Admin {
 			continue
@@ -102,16 +102,12 @@ func (s *Server) localVolumes(x *exchange) (list peerVolumes, err error) {
 }
 
 // allVolumes are those of all agents. A missing agent is told in the header.
-func (s *Server) allVolumes(x *exchange, l listQuery) ([]client.Volume, error) {
+func (s *Server) allVolumes(x *exchange, l listQuery) ([]*client.Volume, error) {
 	local, err := s.localVolumes(x)
 	if err != nil {
 		return nil, err
 	}
-	all := x.merge(local)
-	for i := range all {
-		all[i].Links = x.links(all[i].ID)
-	}
-	return l.page(l.choose(all))
+	return l.page(l.choose(x.merge(local)))
 }
 
 // listVolumesDetail answers GET /v3/volumes/detail. A peer gets all of this agent's own volumes, with their
@@ -133,8 +129,10 @@ func (s *Server) listVolumesDetail(x *exchange) error {
 		return err
 	}
 	list := make([]plainVolume, len(all))
+	links := x.linker()
 	for i, v := range all {
-		list[i] = plain(v)
+		list[i] = plain(*v)
+		list[i].Links = links(v.ID)
 	}
 	return x.json(http.StatusOK, map[string][]plainVolume{"volumes": list})
 }
@@ -170,8 +168,9 @@ func (s *Server) listVolumes(x *exchange) error {
 		return err
 	}
 	short := make([]summary, len(all))
+	links := x.linker()
 	for i, v := range all {
-		short[i] = summary{v.ID, v.Name, v.Links}
+		short[i] = summary{v.ID, v.Name, links(v.ID)}
 	}
 	return x.json(http.StatusOK, map[string][]summary{"volumes": short})
 }
@@ -194,7 +193,9 @@ func (x *exchange) volume(code int, v catalog.Volume) error {
 	if x.caller.Forwarded {
 		x.w.Header().Set(rankHeader, strconv.FormatUint(v.OwnerEpoch, 10))
 	}
-	return x.json(code, client.VolumeAnswer{Volume: x.view(v, n)})
+	w := x.view(v, n)
+	w.Links = x.linker()(v.ID)
+	return x.json(code, client.VolumeAnswer{Volume: w})
 }
 
 // volume is a record of this agent; Cinder's 404 if there is none.
