@@ -172,7 +172,8 @@ func (a *Agent) openAPI() (err error) {
 	a.api, err = api.New(api.Options{
 		Node: a.config.Node, Version: a.version(), Store: a.store, Volumes: a.volumes, Types: a.volumes, Pools: a.volumes,
 		Migrations: a.engine,
-		Peers:      forwarder{a.peers}, Status: a.status, Config: a.settings, URIs: a.uris, Metrics: a.metrics.Handler(),
+		Peers:      forwarder{a.peers}, Status: a.status, Config: a.settings, URIs: a.uris,
+		Exports: func() []nbd.ExportStats { return a.nbd.Stats().Exports }, Metrics: a.metrics.Handler(),
 		AdminGroup: a.config.AdminGroup, Logger: a.log,
 	})
 	if err != nil {

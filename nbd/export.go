@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/bits"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -202,7 +203,8 @@ func (x *served) stats() ExportStats {
 	defer x.mu.Unlock()
 	s := ExportStats{Name: x.Name, ReadOnly: x.flags()&canReadOnly != 0, Counts: x.counters.snapshot()}
 	for t := range x.transmissions {
-		s.Clients = append(s.Clients, t.client)
+		s.Clients = append(s.Clients, ClientStats{Client: t.client, Since: t.since, Counts: t.counters.snapshot()})
 	}
+	slices.SortFunc(s.Clients, func(a, b ClientStats) int { return a.Since.Compare(b.Since) })
 	return s
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"sync/atomic"
+	"time"
 )
 
 // Observer is told durations in seconds; a prometheus.Histogram is one.
@@ -38,7 +39,15 @@ type ServerStats struct {
 type ExportStats struct {
 	Name     string
 	ReadOnly bool
-	Clients  []Client
+	// Clients in the order of their coming.
+	Clients []ClientStats
+	Counts
+}
+
+// ClientStats is one connection to an export, and what it has done.
+type ClientStats struct {
+	Client
+	Since time.Time
 	Counts
 }
 

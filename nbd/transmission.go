@@ -27,8 +27,10 @@ type transmission struct {
 	export  *served
 	session Session
 	client  Client
-	shared  *shared
-	log     *slog.Logger
+	since   time.Time
+	counters
+	shared *shared
+	log    *slog.Logger
 
 	turn    chan struct{} // holds one token: the right to read, and to the three fields below
 	reader  *bufio.Reader
@@ -68,7 +70,7 @@ func newTransmission(conn, raw net.Conn, x *served, session Session, shared *sha
 		return nil, err
 	}
 	t := &transmission{
-		conn: conn, raw: raw, export: x, session: session, client: client, shared: shared, log: log,
+		conn: conn, raw: raw, export: x, session: session, client: client, since: time.Now(), shared: shared, log: log,
 		turn:   make(chan struct{}, 1),
 		reader: bufio.NewReaderSize(conn, bufferedBytes),
 		bytes:  semaphore.NewWeighted(shared.limits.ConnectionBytes),
@@ -284,6 +286,7 @@ func (t *transmission) perform(r request) {
 	if code == 0 {
 		code = t.carryOut(r)
 	}
+	t.count(r, code)
 	t.export.count(r, code)
 	t.shared.counters.count(r, code)
 	t.reply(r, code)

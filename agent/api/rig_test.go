@@ -24,6 +24,7 @@ import (
 	"github.com/cvold/cvold/agent/volume"
 	"github.com/cvold/cvold/client"
 	"github.com/cvold/cvold/dataplane"
+	"github.com/cvold/cvold/nbd"
 )
 
 func TestMain(m *testing.M) {
@@ -53,6 +54,7 @@ type rig struct {
 	migrations *fakeMigrations
 	peers      *fakePeers
 	log        *safeBuffer
+	exports    []nbd.ExportStats
 }
 
 func newRig(t testing.TB) *rig { return newNode(t, "node1") }
@@ -80,6 +82,7 @@ func newNode(t testing.TB, node string) *rig {
 			return []client.Setting{{Section: "DEFAULT", Key: "host", Value: node, Origin: "c:1"}, {Section: "peer:B", Key: "address", Value: "b:1", Origin: "default"}}
 		},
 		URIs:    func(e string) (string, string) { return "nbd+unix:///" + e + "?socket=/s", "nbds://h/" + e },
+		Exports: func() []nbd.ExportStats { return r.exports },
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "up 1\n") }),
 		Logger:  slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
@@ -170,8 +173,14 @@ func (r *rig) ask(caller Caller, line, body string, headers ...string) *httptest
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
+	ctx := WithCaller(req.Context(), caller)
+	if strings.Contains(target, "events") { // a stream shows what there is, and ends as if its client had left
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		cancel()
+	}
 	w := httptest.NewRecorder()
-	r.Handler().ServeHTTP(w, req.WithContext(WithCaller(req.Context(), caller)))
+	r.Handler().ServeHTTP(w, req.WithContext(ctx))
 	return w
 }
 
@@ -360,6 +369,13 @@ type fakeMigrations struct {
 	end     error
 	calls   []string
 	path    string
+}
+
+// set is how a migration is from now on.
+func (f *fakeMigrations) set(v migration.View) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.views[v.ID] = v
 }
 
 func (f *fakeMigrations) call(format string, args ...any) {

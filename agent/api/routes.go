@@ -76,6 +76,11 @@ func routes() []route {
 		{"POST /v1/attachments", admins, here, (*Server).createAttachment},
 		{"GET /v1/attachments/{id}", admins, ofAttachment, (*Server).showAttachment},
 		{"DELETE /v1/attachments/{id}", admins, ofAttachment, (*Server).deleteAttachment},
+		{"GET /v1/exports", admins, here, (*Server).listExports},
+		{"GET /v1/exports/{id}", admins, here, (*Server).showExport},
+		{"GET /v1/transfers", admins, here, (*Server).listTransfers},
+		{"GET /v1/transfers/{id}", admins, here, (*Server).showTransfer},
+		{"GET /v1/events", admins, here, (*Server).streamEvents},
 		{"GET /v1/manifests/{id}", admins, ofManifest, (*Server).showManifest},
 
 		{"GET /metrics", admins, here, (*Server).metrics},

@@ -14,6 +14,7 @@ import (
 	"github.com/cvold/cvold/agent/migration"
 	"github.com/cvold/cvold/agent/volume"
 	"github.com/cvold/cvold/client"
+	"github.com/cvold/cvold/nbd"
 )
 
 const (
@@ -83,7 +84,8 @@ type Forwarder interface {
 	Nodes() []string
 }
 
-// Options are the parts that a Server answers from. Node, Store, Volumes, Types, Pools, Migrations, Status, Config and URIs are required.
+// Options are the parts that a Server answers from. Node, Store, Volumes, Types, Pools, Migrations, Status, Config,
+// URIs and Exports are required.
 type Options struct {
 	// Node is this agent's node name.
 	Node    string
@@ -102,6 +104,8 @@ type Options struct {
 	Config func() []client.Setting
 	// URIs says where an NBD export is found: on this node, and over TCP (empty if it is not).
 	URIs func(export string) (unix, tcp string)
+	// Exports are what the NBD server serves now.
+	Exports func() []nbd.ExportStats
 	// Metrics answers GET /metrics; nil if there are none.
 	Metrics http.Handler
 	// AdminGroup is the name or number of the group whose members are admins; empty for none.
@@ -121,6 +125,7 @@ type Server struct {
 	soft, hard       context.Context
 	endSoft, endHard context.CancelFunc
 	admins, others   chan struct{}
+	streams          chan struct{}
 
 	mu     sync.Mutex
 	closed bool
@@ -140,6 +145,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		o: o, log: o.Logger, judge: j, idle: make(chan struct{}),
 		admins: make(chan struct{}, maxAdminRequests), others: make(chan struct{}, maxOtherRequests),
+		streams: make(chan struct{}, maxStreams),
 	}
 	s.soft, s.endSoft = context.WithCancel(context.Background())
 	s.hard, s.endHard = context.WithCancel(context.Background())

@@ -146,9 +146,10 @@ func (c *cli) addCommands(root *cobra.Command) {
 	}
 	add(groupVolumes, c.createCommand(), c.listCommand(), c.showCommand(), c.deleteCommand(), c.manifestCommand())
 	add(groupVolumes, c.extendCommand(), c.renameCommand(), c.metadataCommand(), c.typeCommand(), c.retypeCommand())
-	add(groupMigrations, c.migrateCommand(), c.migrationCommand())
-	add(groupAccess, c.exportCommand(), c.unexportCommand(), c.attachmentsCommand())
-	add(groupNode, c.statusCommand(), c.healthCommand(), c.configCommand(), c.servicesCommand(), c.poolsCommand(), c.versionCommand(), c.pkiCommand())
+	add(groupMigrations, c.migrateCommand(), c.migrationCommand(), c.transfersCommand())
+	add(groupAccess, c.exportCommand(), c.unexportCommand(), c.attachmentsCommand(), c.exportsCommand())
+	add(groupNode, c.statusCommand(), c.healthCommand(), c.configCommand(), c.servicesCommand(), c.poolsCommand(), c.eventsCommand(), c.versionCommand())
+	add(groupNode, c.pkiCommand())
 	root.SetHelpCommand(helpCommand())
 	root.AddCommand(c.manCommand(), exitCodesTopic())
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -247,6 +248,25 @@ func (f *fake) nodeRoutes(mux *http.ServeMux) {
 			{Section: "ssd", Key: "ssd_password", Value: "***", Origin: "/etc/cvold/cvold.conf:7"},
 			{Section: "cvold", Key: "admin_group", Origin: "default"},
 		}})
+	})
+	mux.HandleFunc("GET /v1/exports", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, 200, client.ServedExportsAnswer{Exports: []client.ServedExport{
+			{Name: "db", Kind: "attachment", AttachmentID: "a1", VolumeID: volumeA, Node: "nodeA",
+				ExportCounts: client.ExportCounts{Reads: 3, BytesRead: 3 << 20, BytesWritten: 1 << 30},
+				Clients:      []client.ExportClient{{Address: "192.0.2.9:41000", Certificate: "host9", Since: at(6)}}},
+			{Name: "migration-" + migration1 + "-1", Kind: "migration", MigrationID: migration1, VolumeID: volumeB, Node: "nodeB", ReadOnly: true},
+		}})
+	})
+	mux.HandleFunc("GET /v1/transfers", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, 200, client.TransfersAnswer{Transfers: []client.Transfer{
+			{ID: migration1, VolumeID: volumeA, VolumeName: "db", SourceHost: "nodeA@ssd#ssd", TargetHost: "nodeB@ssd#ssd", Node: "nodeA", Progress: copying(5)},
+			{ID: migration2, VolumeID: volumeB, SourceHost: "nodeB@ssd#ssd", TargetHost: "nodeA@ssd#ssd", Node: "nodeB"},
+		}})
+	})
+	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprintf(w, "event: hello\nid: 1\ndata: {\"kind\":\"hello\"}\n\n: still here\n\n")
+		fmt.Fprintf(w, "event: volume\nid: 2\ndata: {\"kind\":\"volume\",\"id\":%q,\"deleted\":true}\n\n", r.FormValue("volume"))
 	})
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, status()) })
 }

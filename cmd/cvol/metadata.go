@@ -94,7 +94,8 @@ func (c *cli) metadataUnsetCommand() *cobra.Command {
 			keys := slices.Compact(slices.Sorted(slices.Values(args[1:])))
 			for _, key := range keys { // before one is removed
 				if _, ok := v.Metadata[key]; !ok {
-					return client.NewError(http.StatusNotFound, fmt.Sprintf("volume %s has no metadata %s; nothing was removed", args[0], key))
+					none := client.NewError(http.StatusNotFound, "it has none of that name; nothing was removed")
+					return fmt.Errorf("unset metadata %s of volume %s: %w", key, args[0], none)
 				}
 			}
 			for _, key := range keys {
