@@ -39,6 +39,20 @@ type Driver interface {
 	// ErrNotOurs and nothing is touched; open elsewhere is ErrBusy.
 	Delete(ctx context.Context, v Volume) error
 
+	// Manageable calls fn for every object of this back end that could be a volume, marked or not, in no order (Cinder's
+	// get_manageable_volumes). ErrNotSupported without Features.Adopt, as of Adopt and Disown.
+	Manageable(ctx context.Context, fn func(Candidate) error) error
+
+	// Adopt puts mark on the object named existing, which carries none, gives it v.Name, durably, and returns v with its
+	// size, Identity and ProviderLocation (Cinder's manage_existing). Its bytes stay. ErrNotFound; ErrExists if another
+	// object has v.Name; ErrBusy if anyone has it open; ErrNotOurs if it carries another mark; ErrNotSupported if it cannot
+	// be a volume, and why: then nothing was touched.
+	Adopt(ctx context.Context, v Volume, existing string, mark Mark) (Volume, error)
+
+	// Disown takes the mark off the object of v, durably; name and bytes stay (Cinder's unmanage). No object of that name, or
+	// one without a mark, is success; another identity is ErrNotOurs; a device of this driver on it is ErrBusy.
+	Disown(ctx context.Context, v Volume) error
+
 	// Stats asks the back end for its capacity.
 	Stats(ctx context.Context) (Stats, error)
 
@@ -80,6 +94,17 @@ type Object struct {
 	Mark   Mark
 }
 
+// Candidate is an object that could become a volume.
+type Candidate struct {
+	// Name of the object in the back end, and its size in bytes.
+	Name string
+	Size int64
+	// VolumeID is the volume that it is the object of; empty for one without a mark.
+	VolumeID string
+	// Unfit says why Adopt would refuse it, as far as can be told without trying; empty if it would not.
+	Unfit string
+}
+
 // Mode says how a volume is opened. The zero value: for reading and writing, beside other users of this agent.
 type Mode struct {
 	// ReadOnly opens without the right to write.
@@ -102,6 +127,8 @@ type Features struct {
 	DirectRead bool
 	// OnlineExtend: Extend works while the volume is open.
 	OnlineExtend bool
+	// Adopt: objects that are there can become volumes, and volumes objects again.
+	Adopt bool
 }
 
 // Stats is a back end's capacity in bytes.

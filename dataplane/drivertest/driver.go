@@ -17,6 +17,8 @@ type Harness struct {
 	Reopen func(t *testing.T, d dataplane.Driver) dataplane.Driver
 	// Foreign puts an object without a mark under the name, and returns what fails t if it is not as it was.
 	Foreign func(t *testing.T, d dataplane.Driver, name string) (untouched func(t *testing.T))
+	// Found puts an object with these bytes and without a mark under the name.
+	Found func(t *testing.T, d dataplane.Driver, name string, p []byte)
 	// Replace puts a copy, mark and all, of v's object in its place, as somebody's backup and restore would.
 	Replace func(t *testing.T, d dataplane.Driver, v dataplane.Volume)
 	// Outsider opens v's object, for writing or not, as somebody outside this agent who locks what he opens.
@@ -52,6 +54,8 @@ func Run(t *testing.T, h Harness) {
 		{"ExtendOpen", driverExtendOpen},
 		{"UpdateMigrated", driverUpdateMigrated},
 		{"UpdateMigratedOverAnother", driverUpdateOverAnother},
+		{"Adopt", driverAdopt},
+		{"AdoptRefused", driverAdoptRefused},
 		{"Cancelled", driverCancelled},
 		{"Stats", driverStats},
 		{"Restart", driverRestart},

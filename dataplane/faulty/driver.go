@@ -8,7 +8,7 @@ import (
 
 // Call is one call of a driver, with the arguments it has.
 type Call struct {
-	// Name is the method: "Create", "Lookup", "List", "Open", "Extend", "Delete", "Stats", "UpdateMigratedVolume",
+	// Name is the method: "Create", "Lookup", "List", "Open", "Extend", "Delete", "Manageable", "Adopt", "Disown", "Stats", "UpdateMigratedVolume",
 	// "MigrateVolume", "Close".
 	Name string
 	// Volume is what the driver was told; for UpdateMigratedVolume the volume, with NewVolume beside it.
@@ -17,6 +17,8 @@ type Call struct {
 	Mode              dataplane.Mode
 	Size              int64
 	Host              dataplane.HostCapabilities
+	// Existing is the name that Adopt is asked for.
+	Existing string
 }
 
 // Hook is what a test does around the calls of a driver. Nil functions do nothing. They run in the caller's goroutine.
@@ -134,6 +136,24 @@ func (d *driver) Extend(ctx context.Context, v dataplane.Volume, size int64) err
 
 func (d *driver) Delete(ctx context.Context, v dataplane.Volume) error {
 	return d.around(ctx, Call{Name: "Delete", Volume: v}, func() error { return d.inner.Delete(ctx, v) })
+}
+
+func (d *driver) Manageable(ctx context.Context, fn func(dataplane.Candidate) error) error {
+	return d.around(ctx, Call{Name: "Manageable"}, func() error { return d.inner.Manageable(ctx, fn) })
+}
+
+func (d *driver) Adopt(ctx context.Context, v dataplane.Volume, existing string, mark dataplane.Mark,
+) (made dataplane.Volume, err error) {
+	c := Call{Name: "Adopt", Volume: v, Existing: existing, Mark: mark}
+	err = d.around(ctx, c, func() (err error) {
+		made, err = d.inner.Adopt(ctx, v, existing, mark)
+		return err
+	})
+	return made, err
+}
+
+func (d *driver) Disown(ctx context.Context, v dataplane.Volume) error {
+	return d.around(ctx, Call{Name: "Disown", Volume: v}, func() error { return d.inner.Disown(ctx, v) })
 }
 
 func (d *driver) Stats(ctx context.Context) (stats dataplane.Stats, err error) {

@@ -64,7 +64,12 @@ func TestConformance(t *testing.T) {
 				Reopen: func(t *testing.T, d dataplane.Driver) dataplane.Driver {
 					return open(t, d.(*Driver).config.Directory, place.marks)
 				},
-				Foreign:  foreign,
+				Foreign: foreign,
+				Found: func(t *testing.T, d dataplane.Driver, name string, p []byte) {
+					if err := os.WriteFile(d.(*Driver).path(name), p, 0o600); err != nil {
+						t.Fatal(err)
+					}
+				},
 				Replace:  replace,
 				Outsider: outsider,
 			})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,6 +61,17 @@ var crashCalls = map[string]func(d *Driver) error{
 	},
 	"extend": func(d *Driver) error { return d.Extend(bg, known(d), 2<<20) },
 	"delete": func(d *Driver) error { return d.Delete(bg, known(d)) },
+	"adopt": func(d *Driver) error {
+		found := d.path("found")
+		if _, err := os.Stat(d.path("volume-A")); errors.Is(err, fs.ErrNotExist) {
+			if err := os.WriteFile(found, bytes.Repeat([]byte("data"), 1<<18), 0o600); err != nil {
+				return err
+			}
+		}
+		_, err := d.Adopt(bg, dataplane.Volume{ID: "A", Name: "volume-A"}, "found", markFor("A"))
+		return err
+	},
+	"disown": func(d *Driver) error { return d.Disown(bg, known(d)) },
 	"rename": func(d *Driver) error {
 		_, err := d.UpdateMigratedVolume(bg, dataplane.Volume{ID: "S", Name: "volume-S"}, known(d), "available")
 		return err
@@ -108,6 +120,9 @@ func TestKilledBetweenSteps(t *testing.T) {
 			{"delete", "unlinked", ""},
 			{"delete", "unlink synced", ""},
 			{"rename", "renamed", "volume-S"},
+			{"adopt", "marked", "volume-A volume-N"},
+			{"adopt", "adopted", "volume-A volume-N"},
+			{"adopt", "renamed", "volume-A volume-N"},
 		} {
 			t.Run(fmt.Sprintf("%T %s %s", m, tt.call, tt.step), func(t *testing.T) {
 				d, want := prepareCrash(t, m, keeper)
@@ -126,6 +141,23 @@ func TestKilledBetweenSteps(t *testing.T) {
 					t.Error("the data is lost")
 				}
 			})
+		}
+	}
+}
+
+// TestKilledInDisown: the mark is gone, the file stays as it was.
+func TestKilledInDisown(t *testing.T) {
+	for _, m := range []marks{xattrMarks{}, sidecarMarks{}} {
+		d, want := prepareCrash(t, m, "keeper")
+		crash(t, d, "disown", "erased")
+		if err := crashCalls["disown"](d); err != nil {
+			t.Fatalf("%T: the call made again: %v", m, err)
+		}
+		if got := listed(t, d); got != "" {
+			t.Errorf("%T: listed %q", m, got)
+		}
+		if !bytes.Contains(contentOf(t, d, "volume-N"), want) || len(left(t, d)) != 2 {
+			t.Errorf("%T: left are %q", m, left(t, d))
 		}
 	}
 }

@@ -101,7 +101,7 @@ func (d *Driver) Kind() string { return "file" }
 
 // Features is dataplane.Driver.Features.
 func (d *Driver) Features() dataplane.Features {
-	return dataplane.Features{ThinProvisioning: true, Holes: d.can.holes, DirectRead: d.can.direct, OnlineExtend: true}
+	return dataplane.Features{ThinProvisioning: true, Holes: d.can.holes, DirectRead: d.can.direct, OnlineExtend: true, Adopt: true}
 }
 
 // Stats is dataplane.Driver.Stats: the file system's size, and what is free for users other than root.

@@ -239,6 +239,8 @@ func (m memoryMarks) write(_, _ int, r record) error { m[r.Inode] = r; return ni
 
 func (m memoryMarks) remove(_ int, inode uint64) error { delete(m, inode); return nil }
 
+func (m memoryMarks) erase(_, _ int, inode uint64) error { return m.remove(0, inode) }
+
 func (m memoryMarks) read(_, fd int) (record, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {

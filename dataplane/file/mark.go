@@ -64,6 +64,8 @@ type marks interface {
 	write(dir, fd int, r record) error
 	// read is the mark of the open file, which may be open with O_PATH only. errNoMark, or another ErrNotOurs.
 	read(dir, fd int) (record, error)
+	// erase takes the mark off the open file, durably.
+	erase(dir, fd int, inode uint64) error
 	// remove takes away the mark of a file that is gone.
 	remove(dir int, inode uint64) error
 }
@@ -92,6 +94,14 @@ func (xattrMarks) read(_, fd int) (record, error) {
 		return record{}, fmt.Errorf("read mark: %w", err)
 	}
 	return parseRecord(p[:n])
+}
+
+func (xattrMarks) erase(_, fd int, _ uint64) error {
+	err := again(func() error { return unix.Fremovexattr(fd, markName) })
+	if err != nil && !errors.Is(err, unix.ENODATA) {
+		return fmt.Errorf("remove mark: %w", err)
+	}
+	return again(func() error { return unix.Fsync(fd) })
 }
 
 func (xattrMarks) remove(int, uint64) error { return nil }
@@ -143,10 +153,12 @@ func (sidecarMarks) read(dir, fd int) (record, error) {
 		return r, err
 	}
 	if born != r.Born {
-		return r, fmt.Errorf("mark of an earlier file with inode %d: %w", st.Ino, dataplane.ErrNotOurs)
+		return r, fmt.Errorf("mark of an earlier file with inode %d: %w", st.Ino, errNoMark)
 	}
 	return r, nil
 }
+
+func (m sidecarMarks) erase(dir, _ int, inode uint64) error { return m.remove(dir, inode) }
 
 func (sidecarMarks) remove(dir int, inode uint64) error {
 	err := unix.Unlinkat(dir, sidecarName(inode), 0)
