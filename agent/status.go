@@ -15,8 +15,6 @@ import (
 const (
 	// statusWait bounds how long a peer is waited for by GET /v1/status.
 	statusWait = 2 * time.Second
-	// certificateWarning is how long before its end a certificate is warned of.
-	certificateWarning = 30 * 24 * time.Hour
 )
 
 // status answers GET /v1/status.
@@ -75,8 +73,8 @@ func (a *Agent) peerStatus(ctx context.Context) []client.PeerStatus {
 func (a *Agent) warnings() []string {
 	w := []string{}
 	if a.credentials != nil {
-		if left := time.Until(a.credentials.NotAfter()); left < certificateWarning {
-			w = append(w, fmt.Sprintf("the certificate of this node ends %s", a.credentials.NotAfter().Format(time.RFC3339)))
+		for _, e := range ending(a.credentials) {
+			w = append(w, fmt.Sprintf("the certificate of %s ends %s", e.owner, e.at.Format(time.RFC3339)))
 		}
 		if err := a.credentials.Err(); err != nil {
 			w = append(w, "the certificate files are not used as they are: "+err.Error())

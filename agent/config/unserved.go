@@ -55,7 +55,7 @@ func (c *Config) Warnings() []string {
 		all = append(all, u.Reason)
 	}
 	if len(c.OwnBackends) > 0 {
-		all = append(all, c.Wrong(own, "own_backends", errors.New("has no effect: the driver file has no counterpart in Cinder")).Error())
+		all = append(all, c.Wrong(own, "own_backends", errors.New("has no effect: no cinder-volume serves a back end of the driver file, and this build has no other driver")).Error())
 	}
 	if c.InsecureLoopbackAdmin {
 		all = append(all, c.Wrong(own, "insecure_loopback_admin",

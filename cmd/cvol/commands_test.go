@@ -354,6 +354,12 @@ func TestCompletion(t *testing.T) {
 	if got := f.cvol(t.Context(), "__complete", "delete", "x", ""); got.stdout != want {
 		t.Errorf("delete takes several: got %q", got.stdout)
 	}
+	if got := f.cvol(t.Context(), "__complete", "config", "show", ""); got.stdout != "DEFAULT\nssd\ncvold\n:4\n" {
+		t.Errorf("sections: got %q", got.stdout)
+	}
+	if got := f.cvol(t.Context(), "__complete", "config", "show", "ssd", ""); got.stdout != ":4\n" {
+		t.Errorf("after the section: got %q", got.stdout)
+	}
 	f.server.Close()
 	t.Setenv(socketVariable, f.socket)
 	if got := cvol(t.Context(), "__complete", "show", ""); got.stdout != ":4\n" {

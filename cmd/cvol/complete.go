@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,6 +32,24 @@ func (c *cli) completeVolumes(most int) cobra.CompletionFunc {
 		}
 		return names, cobra.ShellCompDirectiveNoFileComp
 	}
+}
+
+// completeSections offers the sections of the running agent's configuration.
+func (c *cli) completeSections(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
+	defer cancel()
+	c.useEnvironment(cmd.Root())
+	settings, _ := c.client().Config(ctx, "")
+	var names []cobra.Completion
+	for _, s := range settings {
+		if name := printable(s.Section); !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // completion is the word for a volume, with what a shell may show beside it.

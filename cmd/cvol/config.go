@@ -29,7 +29,8 @@ looks at the files, and a restart of the agent takes them.`,
 		Example: `  cvol config show
   cvol config show cvold
   cvol config show --json | jq -r '.[] | select(.origin != "default") | .key'`,
-		Args: arguments(0, 1),
+		Args:              arguments(0, 1),
+		ValidArgsFunction: c.completeSections,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			section := ""
 			if len(args) > 0 {

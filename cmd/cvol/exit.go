@@ -41,7 +41,7 @@ var exits = []struct {
 	{exitTimeout, "not done in time; what was asked for may still happen", isTimeout},
 	{exitForbidden, "this user may not do it", isForbidden},
 	{exitUnreachable, "the agent, or a node that it had to ask, cannot be reached", isUnreachable},
-	{exitNotFound, "there is no such volume, volume type, migration or attachment", client.IsNotFound},
+	{exitNotFound, "there is no such volume, volume type, migration, attachment or section of the configuration", client.IsNotFound},
 	{exitRefused, "the agent refused: the request or the volume's state does not allow it", isRefused},
 	{exitOther, "any other error", func(error) bool { return true }},
 }

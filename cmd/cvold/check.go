@@ -6,6 +6,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/cvold/cvold/agent"
 	"github.com/cvold/cvold/agent/config"
 )
 
@@ -26,7 +27,7 @@ func report(w io.Writer, c *config.Config) error {
 	if c.ViewPath != "" {
 		line("view", c.ViewPath)
 	}
-	for _, warning := range c.Warnings() {
+	for _, warning := range agent.Warnings(c) {
 		line("WARNING: " + warning)
 	}
 	return table.Flush()

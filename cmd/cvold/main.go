@@ -74,7 +74,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return refuse(stderr, err)
 	}
 	log := slog.New(systemd.Logger(stderr, c.LogLevel))
-	for _, warning := range c.Warnings() {
+	for _, warning := range agent.Warnings(c) {
 		log.Warn(warning)
 	}
 	if err := serve(ctx, c, passed, log); err != nil {

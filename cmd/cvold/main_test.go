@@ -85,7 +85,7 @@ socket          DIR/s
 nbd_socket      DIR/nbd.sock
 api_listen      [::1]:0      plain
 metrics_listen  127.0.0.1:0  plain
-WARNING: DIR/cvold.conf:11: [cvold] own_backends = pool: has no effect: the driver file has no counterpart in Cinder
+WARNING: DIR/cvold.conf:11: [cvold] own_backends = pool: has no effect: no cinder-volume serves a back end of the driver file, and this build has no other driver
 WARNING: DIR/cvold.conf:13: [cvold] insecure_loopback_admin = on: every user and program of this machine that connects to api_listen commands the agent as root does
 `, "DIR", dir)
 	good := func() {

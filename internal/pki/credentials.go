@@ -38,6 +38,8 @@ type pair struct {
 	cert *tls.Certificate
 	pool *x509.CertPool
 	name string
+	// authorityEnds is when the last of the authorities that signed cert ends.
+	authorityEnds time.Time
 }
 
 // LoadPeer reads the credentials of an agent. The certificate must be signed by the authority, in its time, of role Peer,
@@ -61,6 +63,10 @@ func (c *Credentials) Name() string { return c.refresh().name }
 
 // NotAfter is when the certificate's time ends.
 func (c *Credentials) NotAfter() time.Time { return c.refresh().cert.Leaf.NotAfter }
+
+// AuthorityNotAfter is when the time of the authority that signed the certificate ends: of the later one, if the CA file
+// holds several that did.
+func (c *Credentials) AuthorityNotAfter() time.Time { return c.refresh().authorityEnds }
 
 // Err tells why the files as they are now are not used; nil if they are. What was read before stays in use meanwhile.
 func (c *Credentials) Err() error {
@@ -199,6 +205,9 @@ func (c *Credentials) read() (*pair, error) {
 	p := &pair{cert: &tls.Certificate{PrivateKey: key, Leaf: chain[0]}, pool: x509.NewCertPool()}
 	for _, authority := range authorities {
 		p.pool.AddCert(authority)
+		if end := authority.NotAfter; end.After(p.authorityEnds) && chain[len(chain)-1].CheckSignatureFrom(authority) == nil {
+			p.authorityEnds = end
+		}
 	}
 	intermediates := x509.NewCertPool()
 	for i, cert := range chain {

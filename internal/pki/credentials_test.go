@@ -205,8 +205,10 @@ func TestLoadWatchesTheAuthority(t *testing.T) {
 	}
 	a.clock = time.Now
 	files := issue(t, a, "node-a", Peer)
-	if _, err := LoadPeer(files); err != nil {
+	if c, err := LoadPeer(files); err != nil {
 		t.Errorf("in time: %v", err)
+	} else if end := c.AuthorityNotAfter(); !end.Equal(certificate(t, files.CA).NotAfter) {
+		t.Errorf("the authority ends %v", end)
 	}
 	late := func() time.Time { return now.Add(2 * time.Hour) }
 	if _, err := load(files, Peer, late); !errors.Is(err, ErrExpired) || !strings.Contains(err.Error(), "authority of ") {
