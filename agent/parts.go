@@ -170,7 +170,7 @@ func reach(address, peer string) (string, error) {
 
 func (a *Agent) openAPI() (err error) {
 	a.api, err = api.New(api.Options{
-		Node: a.config.Node, Version: a.version(), Store: a.store, Volumes: a.volumes, Types: a.volumes, Pools: a.volumes,
+		Node: a.config.Node, Version: a.version(), Store: a.store, Volumes: a.volumes, Types: a.volumes, Pools: a.volumes, Manager: a.volumes,
 		Migrations: a.engine,
 		Peers:      forwarder{a.peers}, Status: a.status, Config: a.settings, URIs: a.uris,
 		Exports: func() []nbd.ExportStats { return a.nbd.Stats().Exports }, Metrics: a.metrics.Handler(),

@@ -22,13 +22,16 @@ var (
 	_ Volumes    = (*volume.Manager)(nil)
 	_ Types      = (*volume.Manager)(nil)
 	_ Pools      = (*volume.Manager)(nil)
+	_ Manager    = (*volume.Manager)(nil)
 	_ Migrations = (*migration.Engine)(nil)
 )
 
 // withManager is a rig over the real volume manager, with two file back ends and an NBD server.
-func withManager(t *testing.T) *rig {
+func withManager(t *testing.T) *rig { return withManagerOf(t, "node1") }
+
+func withManagerOf(t *testing.T, node string) *rig {
 	t.Helper()
-	r := newRig(t)
+	r := newNode(t, node)
 	server := nbd.NewServer(nbd.ServerOptions{})
 	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "nbd"))
 	if err != nil {
@@ -36,7 +39,7 @@ func withManager(t *testing.T) *rig {
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l, nbd.ListenOptions{}) }()
-	o := volume.Options{Node: "node1", Store: r.store, NBD: server}
+	o := volume.Options{Node: node, Store: r.store, NBD: server}
 	for _, name := range []string{"fast", "slow"} {
 		dir := filepath.Join(t.TempDir(), name)
 		if err := os.Mkdir(dir, 0o700); err != nil {
@@ -72,7 +75,7 @@ func withManager(t *testing.T) *rig {
 			t.Error(err)
 		}
 	})
-	r.o.Volumes, r.o.Types, r.o.Pools = m, m, m
+	r.o.Volumes, r.o.Types, r.o.Pools, r.o.Manager = m, m, m, m
 	return r
 }
 

@@ -87,6 +87,21 @@ var refusedCreate = []refused{
 }
 
 var refusedVolumes = []refused{
+	{"manage: no host", "POST /v3/manageable_volumes", `{"volume": {"ref": {"source-name": "x"}}}`, nil, 400, "badRequest", "'host' is a required"},
+	{"manage: no ref", "POST /v3/os-volume-manage", `{"volume": {"host": "node1@a#a"}}`, nil, 400, "badRequest", "invalid backend reference"},
+	{"manage: another ref", "POST /v3/manageable_volumes", `{"volume": {"host": "node1@a#a", "ref": {"source-id": "x"}}}`, nil, 400, "badRequest", "source-name"},
+	{"manage: ref no object", "POST /v3/manageable_volumes", `{"volume": {"host": "node1@a#a", "ref": "x"}}`, nil, 400, "badRequest", "ref"},
+	{"manage: bootable", "POST /v3/manageable_volumes", `{"volume": {"host": "node1@a#a", "ref": {"source-name": "x"}, "bootable": true}}`, nil, 400, "badRequest", "bootable"},
+	{"manage: zone", "POST /v3/manageable_volumes", `{"volume": {"host": "node1@a#a", "ref": {"source-name": "x"}, "availability_zone": "mars"}}`, nil, 400, "badRequest", "mars"},
+	{"manage: cluster", "POST /v3/manageable_volumes", `{"volume": {"cluster": "c", "ref": {"source-name": "x"}}}`, nil, 400, "badRequest", "cluster"},
+	{"manage: no such host", "POST /v3/manageable_volumes", `{"volume": {"host": "node1@a#a", "ref": {"source-name": "x"}}}`, nil, 400, "badRequest", "node1@a#a"},
+	{"manageable: no host", "GET /v3/manageable_volumes", "", nil, 400, "badRequest", "'host' must be set"},
+	{"manageable: no such host", "GET /v3/manageable_volumes/detail?host=node1@a", "", nil, 400, "badRequest", "node1@a"},
+	{"manageable: limit", "GET /v3/manageable_volumes?host=a&limit=x", "", nil, 400, "badRequest", "limit"},
+	{"manageable: filter", "GET /v3/manageable_volumes?host=a&colour=red", "", nil, 400, "badRequest", "colour"},
+	{"unmanage: attached", "POST /v3/volumes/ATT/action", `{"os-unmanage": {}}`, nil, 400, "badRequest", "attached"},
+	{"unmanage: of a migration", "POST /v3/volumes/AID/action", `{"os-unmanage": {}}`, nil, 400, "badRequest", "aid of migration m"},
+	{"unmanage: a field", "POST /v3/volumes/VOL/action", `{"os-unmanage": {"force": true}}`, nil, 400, "badRequest", "force"},
 	{"list: unknown filter", "GET /v3/volumes/detail?colour=red", "", nil, 400, "badRequest", "Invalid filters colour"},
 	{"list: limit", "GET /v3/volumes?limit=0", "", nil, 400, "badRequest", "limit"},
 	{"list: marker", "GET /v3/volumes?marker=nope", "", nil, 400, "badRequest", "marker"},

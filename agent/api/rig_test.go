@@ -75,7 +75,7 @@ func newNode(t testing.TB, node string) *rig {
 		t.Fatal(err)
 	}
 	r.Server, err = New(Options{
-		Node: node, Store: store, Volumes: r.volumes, Types: types, Pools: types, Migrations: r.migrations, Peers: r.peers,
+		Node: node, Store: store, Volumes: r.volumes, Types: types, Pools: types, Manager: types, Migrations: r.migrations, Peers: r.peers,
 		Version: client.Version{Version: "1.2.3", Commit: "abc"},
 		Status:  func(context.Context) client.Status { return client.Status{Node: node} },
 		Config: func() []client.Setting {

@@ -19,9 +19,11 @@ type route struct {
 }
 
 // routes is everything that can be asked.
-func routes() []route {
+func routes() []route { return append(cinderRoutes(), ownRoutes()...) }
+
+// cinderRoutes are Cinder's dialect.
+func cinderRoutes() []route {
 	return []route{
-		// Cinder's dialect.
 		{"GET /{$}", anyone, here, (*Server).versionChoices},
 		{"GET /v3", anyone, here, (*Server).versionV3},
 		{"GET /v3/volumes", anyone, here, (*Server).listVolumes},
@@ -38,6 +40,12 @@ func routes() []route {
 		{"GET /v3/volumes/{id}/metadata/{key}", anyone, ofVolume, (*Server).showMetadataItem},
 		{"PUT /v3/volumes/{id}/metadata/{key}", admins, ofVolume, (*Server).setMetadataItem},
 		{"DELETE /v3/volumes/{id}/metadata/{key}", admins, ofVolume, (*Server).deleteMetadataItem},
+		{"GET /v3/manageable_volumes", admins, here, (*Server).listManageable},
+		{"GET /v3/manageable_volumes/detail", admins, here, (*Server).listManageable},
+		{"POST /v3/manageable_volumes", admins, here, (*Server).manageVolume},
+		{"GET /v3/os-volume-manage", admins, here, (*Server).listManageable},
+		{"GET /v3/os-volume-manage/detail", admins, here, (*Server).listManageable},
+		{"POST /v3/os-volume-manage", admins, here, (*Server).manageVolume},
 		{"POST /v3/snapshots", admins, here, (*Server).createSnapshot},
 		{"GET /v3/snapshots", anyone, here, (*Server).listSnapshots},
 		{"GET /v3/snapshots/detail", anyone, here, (*Server).listSnapshots},
@@ -56,8 +64,12 @@ func routes() []route {
 		{"GET /v3/types/{id}/extra_specs/{key}", admins, here, (*Server).showExtraSpec},
 		{"PUT /v3/types/{id}/extra_specs/{key}", admins, here, (*Server).setExtraSpec},
 		{"DELETE /v3/types/{id}/extra_specs/{key}", admins, here, (*Server).deleteExtraSpec},
+	}
+}
 
-		// The agent's own.
+// ownRoutes are the agent's own dialect.
+func ownRoutes() []route {
+	return []route{
 		{"GET /v1/version", anyone, here, (*Server).version},
 		{"GET /v1/status", admins, here, (*Server).status},
 		{"GET /v1/health", anyone, here, (*Server).health},

@@ -14,6 +14,7 @@ import (
 	"github.com/cvold/cvold/agent/migration"
 	"github.com/cvold/cvold/agent/volume"
 	"github.com/cvold/cvold/client"
+	"github.com/cvold/cvold/dataplane"
 	"github.com/cvold/cvold/nbd"
 )
 
@@ -43,6 +44,13 @@ type Volumes interface {
 	Export(ctx context.Context, id string, readOnly bool) (catalog.Attachment, error)
 	Unexport(ctx context.Context, attachmentID string) error
 	Attachments(id string) []catalog.Attachment
+}
+
+// Manager is what the API needs of the volume manager for objects that are no volumes yet; *volume.Manager is one.
+type Manager interface {
+	Manage(ctx context.Context, r volume.ManageRequest) (catalog.Volume, error)
+	Manageable(ctx context.Context, host string) ([]dataplane.Candidate, error)
+	Unmanage(ctx context.Context, id string) error
 }
 
 // Types is what the API needs of the volume manager for volume types; *volume.Manager is one.
@@ -84,7 +92,7 @@ type Forwarder interface {
 	Nodes() []string
 }
 
-// Options are the parts that a Server answers from. Node, Store, Volumes, Types, Pools, Migrations, Status, Config,
+// Options are the parts that a Server answers from. Node, Store, Volumes, Types, Pools, Manager, Migrations, Status, Config,
 // URIs and Exports are required.
 type Options struct {
 	// Node is this agent's node name.
@@ -95,6 +103,7 @@ type Options struct {
 	Volumes    Volumes
 	Types      Types
 	Pools      Pools
+	Manager    Manager
 	Migrations Migrations
 	// Peers may be nil: then this agent is alone.
 	Peers Forwarder

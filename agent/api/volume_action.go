@@ -25,6 +25,7 @@ var actions = map[string]func() action{
 	"os-extend":         func() action { return new(extendBody) },
 	"os-migrate_volume": func() action { return new(migrateBody) },
 	"os-retype":         func() action { return new(retypeBody) },
+	"os-unmanage":       func() action { return new(unmanageBody) },
 }
 
 // volumeAction answers POST /v3/volumes/ID/action.
@@ -63,10 +64,24 @@ func decodeAction(body []byte) (action, error) {
 		return nil, badRequest("There is no action in the body. %s", has)
 	}
 	a := newAction()
-	if err := decodeBody(body, fields{name: object(name, a.fields())}); err != nil {
+	decode := object(name, a.fields())
+	if len(a.fields()) == 0 { // {"os-unmanage": null} is what stock clients send
+		decode = orNull(decode)
+	}
+	if err := decodeBody(body, fields{name: decode}); err != nil {
 		return nil, err
 	}
 	return a, a.check()
+}
+
+// orNull takes null for the empty object.
+func orNull(d decoder) decoder {
+	return func(raw json.RawMessage) error {
+		if isNull(raw) {
+			return nil
+		}
+		return d(raw)
+	}
 }
 
 // actionName is the first key of the body; empty if that is no object with a key.

@@ -38,13 +38,15 @@ type Volume struct {
 	MigrationID string `json:"migration_id,omitempty"`
 	// NewSize is the size in bytes that a volume in extending or error_extending shall get; 0 otherwise. Ours.
 	NewSize int64 `json:"new_size,omitempty"`
+	// Existing is the name that the object had, while the volume is in managing or error_managing; empty otherwise. Ours.
+	Existing string `json:"existing,omitempty"`
 	// UseQuota is false for the temporary volume of a migration.
 	UseQuota bool `json:"use_quota"`
 	// Manifest is the migration whose manifest describes what the volume held when it came here; empty if none. Ours.
 	Manifest string `json:"manifest,omitempty"`
 }
 
-// Status is Cinder's volume status, with one of ours: kept.
+// Status is Cinder's volume status, with two of ours: kept and unmanaging.
 type Status string
 
 // The statuses in use. Kept is the temporary record of a migration whose old source was not deleted.
@@ -56,6 +58,9 @@ const (
 	StatusExtending      Status = "extending"
 	StatusDeleting       Status = "deleting"
 	StatusError          Status = "error"
+	StatusManaging       Status = "managing"
+	StatusUnmanaging     Status = "unmanaging"
+	StatusErrorManaging  Status = "error_managing"
 	StatusErrorExtending Status = "error_extending"
 	StatusErrorDeleting  Status = "error_deleting"
 	StatusKept           Status = "kept"

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cvold/cvold/agent/catalog"
@@ -48,6 +49,39 @@ var scenarios = map[string]scenario{
 			}
 			r.status(id, catalog.StatusAvailable)
 			holdsWritten(t, r, id)
+		},
+	},
+	"manage": {
+		before: func(r *rig) string { r.find("found"); return "" },
+		call: func(r *rig, _ string) error {
+			_, err := r.Manage(r.t.Context(), ManageRequest{Host: "fast", Existing: "found"})
+			return err
+		},
+		after: func(t *testing.T, r *rig, _ string, done bool) {
+			all, err := r.List(Filter{})
+			check(t, err)
+			if len(all) == 0 && !done {
+				v, err := r.Manage(t.Context(), ManageRequest{Host: "fast", Existing: "found"})
+				check(t, err)
+				all = append(all, v)
+			}
+			if len(all) != 1 || all[0].Status != catalog.StatusAvailable || all[0].Existing != "" {
+				t.Fatalf("volumes %+v", all)
+			}
+			holdsFound(t, r, all[0].Name)
+		},
+	},
+	"unmanage": {
+		before: func(r *rig) string { return r.managed().ID },
+		call:   func(r *rig, id string) error { return r.Unmanage(r.t.Context(), id) },
+		after: func(t *testing.T, r *rig, id string, done bool) {
+			_, err := r.Get(id)
+			if gone := errors.Is(err, ErrNotFound); done && !gone {
+				t.Errorf("still there: %v", err)
+			} else if !gone {
+				r.status(id, catalog.StatusAvailable)
+			}
+			holdsFound(t, r, "volume-"+id)
 		},
 	},
 	"delete": {
@@ -198,7 +232,7 @@ func whole(t *testing.T, r *rig) {
 	check(t, err)
 	recorded := []string{}
 	for _, v := range all {
-		if v.Status == catalog.StatusCreating || v.Status == catalog.StatusDeleting {
+		if strings.HasSuffix(string(v.Status), "ing") {
 			t.Errorf("volume %s is %s", v.ID, v.Status)
 		}
 		if (v.Status == catalog.StatusInUse) != (len(r.Attachments(v.ID)) > 0) {

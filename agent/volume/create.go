@@ -162,7 +162,7 @@ func (m *Manager) failed(v catalog.Volume, status catalog.Status, cause error) (
 	now, err := m.change(v.ID, func(_ catalog.Tx, v *catalog.Volume) error {
 		v.Status, v.StatusReason = status, ""
 		switch status {
-		case catalog.StatusError, catalog.StatusErrorExtending, catalog.StatusErrorDeleting:
+		case catalog.StatusError, catalog.StatusErrorExtending, catalog.StatusErrorDeleting, catalog.StatusErrorManaging:
 			v.StatusReason = cause.Error()
 		}
 		return nil

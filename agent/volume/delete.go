@@ -84,17 +84,22 @@ func (m *Manager) deleteObject(ctx context.Context, b Backend, v dataplane.Volum
 	if v.Identity != "" {
 		return b.Driver.Delete(ctx, v)
 	}
-	var found *dataplane.Volume
-	err := b.Driver.List(ctx, func(o dataplane.Object) error {
-		if o.Mark == m.mark(v.ID) && o.Volume.Name == v.Name {
-			found = &o.Volume
-		}
-		return nil
-	})
+	found, err := m.marked(ctx, b, v.ID, func(o dataplane.Volume) bool { return o.Name == v.Name })
 	if err != nil || found == nil {
 		return err
 	}
 	return b.Driver.Delete(ctx, *found)
+}
+
+// marked is the object of the back end that carries the volume's mark, and that fits; nil if there is none.
+func (m *Manager) marked(ctx context.Context, b Backend, id string, fits func(dataplane.Volume) bool) (found *dataplane.Volume, err error) {
+	err = b.Driver.List(ctx, func(o dataplane.Object) error {
+		if o.Mark == m.mark(id) && fits(o.Volume) {
+			found = &o.Volume
+		}
+		return nil
+	})
+	return found, err
 }
 
 // DeleteObject deletes an object of the back end of host that is no volume of this agent: the old source or the target

@@ -14,7 +14,7 @@ import (
 // not hold up the others, few enough not to flood one that does.
 const startParallel = 8
 
-// Start takes up what the last run of the agent left: volumes in creating, extending and deleting are done again, attachments are
+// Start takes up what the last run of the agent left: volumes in creating, managing, extending, unmanaging and deleting are done again, attachments are
 // served again under their names, and a status that does not fit the attachments is put right. Volumes that a migration
 // holds are left to it. What goes wrong with one volume is written in its record and logged, and is not Start's error:
 // that is of the store or of ctx alone. Start may be called again, and then takes up what failed before.
@@ -54,6 +54,10 @@ func (m *Manager) resume(ctx context.Context, id string) error {
 	switch v.Status {
 	case catalog.StatusCreating:
 		err = m.createAgain(t.deed, v)
+	case catalog.StatusManaging:
+		err = m.adoptAgain(t.deed, v)
+	case catalog.StatusUnmanaging:
+		err = m.disownObject(t.deed, v)
 	case catalog.StatusDeleting:
 		err = m.removeObject(t.deed, v)
 	case catalog.StatusExtending:

@@ -161,6 +161,16 @@ func (f *fake) surfaceRoutes(mux *http.ServeMux) {
 		answer(w, 200, client.VolumeMetadata{Metadata: map[string]string{"a": "b", "c": "d"}})
 	})
 	mux.HandleFunc("DELETE /v3/volumes/{id}/metadata/{key}", func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, nil) })
+	mux.HandleFunc("POST /v3/manageable_volumes", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, 202, client.VolumeAnswer{Volume: f.volumes[0]})
+	})
+	mux.HandleFunc("GET /v3/manageable_volumes/detail", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, 200, client.ManageableVolumesAnswer{Volumes: []client.ManageableVolume{
+			{Reference: client.VolumeReference{SourceName: "old.img"}, Size: 1, SizeBytes: 1 << 20, SafeToManage: true, ManageableDetail: &client.ManageableDetail{}},
+			{Reference: client.VolumeReference{SourceName: "volume-x"}, Size: 2, SizeBytes: 2 << 30, ManageableDetail: &client.ManageableDetail{
+				ReasonNotSafe: ptr("it is the object of volume x"), CinderID: ptr("x")}},
+		}})
+	})
 	mux.HandleFunc("GET /v3/os-services", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, 200, client.ServicesAnswer{Services: []client.Service{
 			{Binary: client.BinaryVolume, Host: "nodeA@hdd", Status: "disabled", State: "up", UpdatedAt: client.Time{Time: at(3)}, DisabledReason: ptr("disks")},

@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"bytes"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -49,6 +51,35 @@ func TestClientCinder(t *testing.T) {
 	s.good(s.cinder("delete", "disk"))
 	if list := rows(s.good(s.cinder("list"))); len(list) > 0 {
 		t.Errorf("left: %v", list)
+	}
+}
+
+// TestClientCinderManage: an image that lies in the back end becomes a volume, of either node, and an object again.
+func TestClientCinderManage(t *testing.T) {
+	t.Parallel()
+	s, a, b := stockClients(t, "cinder")
+	for _, n := range []*node{a, b} {
+		want := random(t, 1<<20)
+		if err := os.WriteFile(filepath.Join(n.pool, "old.img"), want, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		list := rows(s.good(s.cinder("manageable-list", n.host())))
+		if len(list) != 1 || list[0][0] != "{'source-name': 'old.img'}" || list[0][1] != "1" || list[0][2] != "True" {
+			t.Errorf("manageable-list: %v", list)
+		}
+		made := properties(s.good(s.cinder("manage", "--name", n.name, n.host(), "old.img")))
+		if made["status"] != "available" || made["size"] != "1" || made["os-vol-host-attr:host"] != n.host() {
+			t.Errorf("managed: %v", made)
+		}
+		s.says(s.cinder("manage", n.host(), "old.img"), "HTTP 400")
+		if list := rows(s.good(s.cinder("manageable-list", n.host()))); len(list) != 1 || list[0][2] != "False" || list[0][4] != made["id"] {
+			t.Errorf("manageable-list: %v", list)
+		}
+		s.good(s.cinder("unmanage", made["id"]))
+		s.says(s.cinder("show", made["id"]), "No volume with a name or ID")
+		if got, err := os.ReadFile(filepath.Join(n.pool, "volume-"+made["id"])); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%d bytes are left, %v", len(got), err)
+		}
 	}
 }
 
