@@ -86,7 +86,7 @@ func (n *node) config() *config.Config {
 	if err := os.WriteFile(n.path("conf"), []byte(text), 0o600); err != nil {
 		n.t.Fatal(err)
 	}
-	c, err := config.Load([]string{n.path("conf")})
+	c, err := config.Load([]config.Source{{Path: n.path("conf")}})
 	if err != nil {
 		n.t.Fatal(err)
 	}

@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"time"
 
@@ -101,29 +100,6 @@ type Setting struct {
 // byDefault is the origin of what no file sets.
 const byDefault = "default"
 
-// Load reads the files; later ones win, key by key. The error joins all that is wrong, as *ini.Error where a file has it.
-func Load(paths []string) (*Config, error) {
-	var files []*ini.File
-	var problems []error
-	for _, path := range paths {
-		file, err := parseFile(path)
-		files, problems = append(files, file), append(problems, err)
-	}
-	if err := errors.Join(problems...); err != nil {
-		return nil, err
-	}
-	return build(ini.Merge(files...), os.Hostname)
-}
-
-func parseFile(path string) (*ini.File, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return ini.Parse(path, f)
-}
-
 // build makes the configuration that file describes.
 func build(file *ini.File, hostname func() (string, error)) (*Config, error) {
 	r, c := newReader(file, hostname), &Config{}
@@ -144,6 +120,9 @@ func build(file *ini.File, hostname func() (string, error)) (*Config, error) {
 		c.LogLevel = slog.LevelDebug
 	}
 	c.settings = r.settings
+	if r.more > 0 {
+		r.problems = append(r.problems, fmt.Errorf("and %d more", r.more))
+	}
 	if err := errors.Join(r.problems...); err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -226,34 +225,6 @@ key_file = ${DEFAULT.state_path}/key
 		if shown[key] != want {
 			t.Errorf("%s is shown as %s, want %s", key, shown[key], want)
 		}
-	}
-}
-
-func TestLoad(t *testing.T) {
-	dir := t.TempDir()
-	write := func(name, text string) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	cinder := write("cinder.conf", least+"[cvold]\nlog_level = debug\n")
-	ours := write("cvold.conf", "[DEFAULT]\nhost = later\n[cvold]\nlog_level = error\n")
-	c, err := Load([]string{cinder, ours})
-	if err != nil || c.Node != "later" || c.LogLevel != slog.LevelError || len(c.Backends) != 1 {
-		t.Errorf("two files: %+v, %v", c, err)
-	}
-	if c, err = Load([]string{cinder}); err != nil || c.Node == "" {
-		t.Errorf("the machine's own name: %+v, %v", c, err)
-	}
-	bad, missing := write("bad.conf", "[x"), filepath.Join(dir, "missing")
-	_, err = Load([]string{cinder, bad, missing})
-	if err == nil || !strings.Contains(err.Error(), bad+":1: ") || !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("bad files: %v, want both", err)
-	}
-	if _, err := Load(nil); err == nil || !strings.Contains(err.Error(), "enabled_backends") {
-		t.Errorf("no file: %v", err)
 	}
 }
 

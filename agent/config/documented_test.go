@@ -18,7 +18,7 @@ func TestEveryOptionIsDocumented(t *testing.T) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, err := Load([]string{path})
+	c, err := Load([]Source{{Path: path}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,13 @@ type reader struct {
 	names    []string
 	settings []Setting
 	problems []error
+	// more counts the problems beyond maxProblems.
+	more int
 }
+
+// maxProblems bounds what is said at once: more than a terminal has lines is not the one configuration of anybody, and what
+// was probably meant takes long to find in a file of megabytes.
+const maxProblems = 100
 
 func newReader(file *ini.File, hostname func() (string, error)) *reader {
 	return &reader{file: file, hostname: hostname}
@@ -25,8 +31,15 @@ func newReader(file *ini.File, hostname func() (string, error)) *reader {
 
 func (r *reader) section(name string) ini.Section { return r.file.Section(name) }
 
+// full says that enough is wrong: more is not looked for at length.
+func (r *reader) full() bool { return len(r.problems) >= maxProblems }
+
 // problem adds what is wrong at the value's place; a place without a file is a default, or nothing at all.
 func (r *reader) problem(at ini.Value, format string, args ...any) {
+	if r.full() {
+		r.more++
+		return
+	}
 	text := fmt.Sprintf(format, args...)
 	if at.File == "" {
 		r.problems = append(r.problems, errors.New(text))
@@ -124,6 +137,8 @@ func (r *reader) unknown(section ini.Section, prefix string, known []string) {
 		}
 		at, _ := section.Get(key)
 		switch {
+		case r.full():
+			r.more++
 		case slices.Contains(keys(defaultOptions), key):
 			r.problem(at, "[%s] %s: belongs in [%s]", section.Name, key, ini.Default)
 		default:

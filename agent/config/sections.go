@@ -54,6 +54,9 @@ func (r *reader) enabled() []string {
 
 // similar asks for the section that was probably meant.
 func (r *reader) similar(name string) string {
+	if r.full() {
+		return ""
+	}
 	if found := nearest(name, r.file.Sections()); found != "" {
 		return ": did you mean [" + found + "]?"
 	}

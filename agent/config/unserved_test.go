@@ -18,7 +18,7 @@ func TestCinder(t *testing.T) {
 	if err := os.WriteFile(ours, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, err := Load([]string{cinderConf, ours})
+	c, err := Load([]Source{{Path: cinderConf}, {Path: ours}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func TestCinder(t *testing.T) {
 			t.Errorf("[%s] %s = %s is a secret of Cinder's", s.Section, s.Key, s.Value)
 		}
 	}
-	_, err = Load([]string{cinderConf})
+	_, err = Load([]Source{{Path: cinderConf}})
 	if err == nil || err.Error() != strings.Join(want, "\n") {
 		t.Errorf("nothing left to serve:\n%v\nwant\n%s", err, strings.Join(want, "\n"))
 	}

@@ -33,7 +33,7 @@ const (
 	exitConfig = 78
 )
 
-// defaultConfig is read when no --config-file is given.
+// defaultConfig is read first when no --config-file is given.
 const defaultConfig = "/etc/cvold/cvold.conf"
 
 // statusEvery is how often systemd's status line is renewed.
@@ -57,7 +57,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if done {
 		return code
 	}
-	c, err := config.Load(f.files)
+	c, err := config.Load(f.sources)
 	if err != nil {
 		return refuse(stderr, err)
 	}
@@ -104,26 +104,38 @@ func check(c *config.Config, stdout, stderr io.Writer) int {
 
 // flags are what the command line says.
 type flags struct {
-	files files
+	sources []config.Source
 	// check asks for --check-config.
 	check bool
 }
 
-// files are the --config-file flags.
-type files []string
+// addTo makes a flag whose every value is one more source: --config-file and --config-dir share one list, for their order
+// among each other counts.
+func addTo(sources *[]config.Source, directory bool) func(string) error {
+	return func(path string) error {
+		*sources = append(*sources, config.Source{Path: path, Directory: directory})
+		return nil
+	}
+}
 
-func (f *files) String() string     { return strings.Join(*f, ", ") }
-func (f *files) Set(v string) error { *f = append(*f, v); return nil }
+// withDefault puts the default file before all others if no --config-file names another one, as oslo.config does.
+func withDefault(sources []config.Source) []config.Source {
+	if slices.ContainsFunc(sources, func(s config.Source) bool { return !s.Directory }) {
+		return sources
+	}
+	return append([]config.Source{{Path: defaultConfig}}, sources...)
+}
 
 // parse reads the flags; done means that there is nothing more to do, but to exit with code.
 func parse(args []string, stdout, stderr io.Writer) (f flags, done bool, code int) {
 	set := flag.NewFlagSet("cvold", flag.ContinueOnError)
 	set.SetOutput(stderr)
 	set.Usage = func() {
-		fmt.Fprint(stderr, "Usage: cvold [--check-config] [--config-file FILE]...\n\nThe agent of a storage node. Later files win. See cvold(8) and docs/CONFIGURATION.md.\n\n")
+		fmt.Fprint(stderr, "Usage: cvold [--check-config] [--config-file FILE]... [--config-dir DIR]...\n\nThe agent of a storage node. Later files win. See cvold(8) and docs/CONFIGURATION.md.\n\n")
 		set.PrintDefaults()
 	}
-	set.Var(&f.files, "config-file", "configuration `FILE`, may be repeated (default "+defaultConfig+")")
+	set.Func("config-file", "configuration `FILE`, may be repeated (default "+defaultConfig+")", addTo(&f.sources, false))
+	set.Func("config-dir", "directory `DIR`, whose *.conf are read in the order of their names, may be repeated", addTo(&f.sources, true))
 	set.BoolVar(&f.check, "check-config", false, "check the configuration, print what would be served, and exit")
 	showVersion := set.Bool("version", false, "print the version and exit")
 	switch err := set.Parse(args); {
@@ -140,9 +152,7 @@ func parse(args []string, stdout, stderr io.Writer) (f flags, done bool, code in
 		fmt.Fprintf(stderr, "cvold: cannot use %q: there are flags only, see cvold --help\n", set.Arg(0))
 		return flags{}, true, exitUsage
 	}
-	if len(f.files) == 0 {
-		f.files = files{defaultConfig}
-	}
+	f.sources = withDefault(f.sources)
 	return f, false, exitOK
 }
 

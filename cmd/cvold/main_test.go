@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,6 +16,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/cvold/cvold/agent/config"
 	"github.com/cvold/cvold/internal/version"
 )
 
@@ -56,13 +59,18 @@ func TestEnds(t *testing.T) {
 		out, errors string
 	}{
 		{"version", []string{"--version"}, exitOK, "cvold " + version.Version() + " (" + version.Commit() + ")\n", ""},
-		{"help", []string{"--help"}, exitOK, "", "Usage: cvold [--check-config] [--config-file FILE]"},
+		{"help", []string{"--help"}, exitOK, "", "Usage: cvold [--check-config] [--config-file FILE]... [--config-dir DIR]..."},
 		{"wrong flag", []string{"--verbose"}, exitUsage, "", "flag provided but not defined: -verbose"},
 		{"flag without value", []string{"--config-file"}, exitUsage, "", "flag needs an argument"},
 		{"argument", []string{"start"}, exitUsage, "", `cannot use "start": there are flags only`},
-		{"no file", []string{"--config-file", "/proc/nonexistent"}, exitConfig, "", "cvold: cannot use the configuration:\n  open /proc/nonexistent: no such file"},
+		{"no file", []string{"--config-file", "/proc/nonexistent"}, exitConfig, "", "cvold: cannot use the configuration:\n  /proc/nonexistent: no such file or directory: make it, or name another one with --config-file\n"},
+		{"no directory", []string{"--config-dir", "/proc/nonexistent", "--config-file", busy}, exitConfig, "", "  /proc/nonexistent: no such file or directory: make it, or name another one with --config-dir\n"},
+		{"directory as file", []string{"--config-file", dir}, exitConfig, "", dir + ": is a directory: name it with --config-dir"},
+		{"file as directory", []string{"--config-file", busy, "--config-dir", busy}, exitConfig, "", busy + ": not a directory: name a file with --config-file"},
+		{"a program", []string{"--config-file", "/proc/self/exe"}, exitConfig, "", "/proc/self/exe: "},
 		{"unknown option", []string{"--config-file", unknown}, exitConfig, "", unknown + ":10: [cvold] sokcet: no such option"},
 		{"two files, one bad", []string{"--config-file", busy, "--config-file", unknown}, exitConfig, "", `sokcet`},
+		{"a directory after a file", []string{"--config-file", busy, "--config-dir=" + filepath.Dir(unknown)}, exitConfig, "", unknown + ":10: [cvold] sokcet: no such option"},
 		{"cannot start", []string{"--config-file", busy}, exitConfig, "", busy + ":9: [cvold] socket = " + dir + "/s: the file there is no socket"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -236,5 +244,25 @@ func TestSignal(t *testing.T) {
 	case <-ctx.Done():
 	case <-time.After(patience):
 		t.Error("SIGTERM is not heard")
+	}
+}
+
+// TestSources: the order of the command line is kept, and the default file comes first unless a file is named.
+func TestSources(t *testing.T) {
+	file := func(path string) config.Source { return config.Source{Path: path} }
+	directory := func(path string) config.Source { return config.Source{Path: path, Directory: true} }
+	for _, test := range []struct {
+		args string
+		want []config.Source
+	}{
+		{"", []config.Source{file(defaultConfig)}},
+		{"--config-dir d", []config.Source{file(defaultConfig), directory("d")}},
+		{"--config-dir d --config-file=f", []config.Source{directory("d"), file("f")}},
+		{"-config-file f --config-dir d --config-file g", []config.Source{file("f"), directory("d"), file("g")}},
+	} {
+		f, done, code := parse(strings.Fields(test.args), io.Discard, io.Discard)
+		if done || code != exitOK || !slices.Equal(f.sources, test.want) {
+			t.Errorf("%s: got %v, %v, %d", test.args, f.sources, done, code)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package ini
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -30,33 +31,46 @@ func (f *File) Expand(section string, v Value, fallback func(section, key string
 // Reference is one option that a value is made of.
 type Reference struct{ Section, Key string }
 
-// References are the options that text, found in section, is made of when it is expanded, at any depth, each once. Those
-// that no file sets are among them under the section that the name says, or DEFAULT.
+// References are the options that text, found in section, is made of when it is expanded, at any depth, each once and in
+// no order. Those that no file sets are among them under the section that the name says, or DEFAULT. Section names are in
+// small letters, but for DEFAULT.
 func (f *File) References(section, text string) []Reference {
-	e, seen := expansion{file: f}, []Reference{}
-	var walk func(section, text string)
-	walk = func(section, text string) {
-		for _, m := range reference.FindAllStringSubmatch(text, -1) {
-			name := m[1] + m[2]
-			if name == "" {
-				continue // a dollar sign
-			}
-			in, text, ok := e.lookup(section, name)
-			if !ok && in == "" {
-				in = Default
-			}
-			_, key, dotted := strings.Cut(name, ".")
-			if !dotted {
-				key = name
-			}
-			if r := (Reference{in, key}); !slices.Contains(seen, r) {
-				seen = append(seen, r)
-				walk(in, text)
-			}
+	e, seen := expansion{file: f}, map[Reference]bool{}
+	found := e.references(section, text)
+	for i := 0; i < len(found); i++ {
+		if !seen[found[i].Reference] {
+			found = append(found, e.references(found[i].Section, found[i].text)...)
 		}
+		seen[found[i].Reference] = true
 	}
-	walk(section, text)
-	return seen
+	return slices.Collect(maps.Keys(seen))
+}
+
+// named is a reference and the text it stands for.
+type named struct {
+	Reference
+	text string
+}
+
+// references are those that stand in text itself.
+func (e *expansion) references(section, text string) []named {
+	var all []named
+	for _, m := range reference.FindAllStringSubmatch(text, -1) {
+		name := m[1] + m[2]
+		if name == "" {
+			continue // a dollar sign
+		}
+		in, text, ok := e.lookup(section, name)
+		if !ok && in == "" {
+			in = Default
+		}
+		_, key, dotted := strings.Cut(name, ".")
+		if !dotted {
+			key = name
+		}
+		all = append(all, named{Reference{normalize(in), key}, text})
+	}
+	return all
 }
 
 // expansion is one call of Expand.

@@ -142,6 +142,8 @@ func TestParseErrors(t *testing.T) {
 		{"header without a name", "\n[]", 2, "section without a name: write [name]"},
 		{"key before any section", "a = b", 1, `key "a" stands before any section: begin the file with [DEFAULT]`},
 		{"not UTF-8", "[s]\na = \xff", 2, "not UTF-8"},
+		{"a program", "\x7fELF\x02\x01\n\x00", 2, "not a text file: name a configuration file"},
+		{"byte order mark", "\ufeff[s]\na = b", 1, "save the file as UTF-8 without one"},
 		{"too long a value", "[s]\na = " + strings.Repeat("x", MaxValueSize), 2, `the value of "a" is longer than 65536 bytes`},
 		{"too long a continued value", "[s]\na =" + strings.Repeat("\n "+strings.Repeat("x", 999), 70), 68, "is longer than"},
 		{"too many sections", sections(MaxSections + 1), MaxSections + 1, "more than 4096 sections"},

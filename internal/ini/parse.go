@@ -1,6 +1,7 @@
 package ini
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"strings"
@@ -59,27 +60,33 @@ func readAll(name string, r io.Reader) (string, error) {
 	case err != nil:
 		return "", fmt.Errorf("read %s: %w", name, err)
 	case len(data) > MaxFileSize:
-		return "", &Error{File: name, Problem: fmt.Sprintf("longer than %d bytes: is this a configuration file?", MaxFileSize)}
+		return "", &Error{File: name, Problem: fmt.Sprintf("longer than %d bytes: name a configuration file, or leave out its comments", MaxFileSize)}
+	case bytes.IndexByte(data, 0) >= 0:
+		return "", &Error{File: name, Line: lineAt(data, bytes.IndexByte(data, 0)), Problem: "not a text file: name a configuration file"}
+	case bytes.HasPrefix(data, []byte(byteOrderMark)):
+		return "", &Error{File: name, Line: 1, Problem: "begins with a byte order mark: save the file as UTF-8 without one"}
 	case !utf8.Valid(data):
-		return "", &Error{File: name, Line: badLine(data), Problem: "not UTF-8: save the file in that encoding"}
+		return "", &Error{File: name, Line: lineAt(data, firstInvalid(data)), Problem: "not UTF-8: save the file in that encoding"}
 	}
 	return strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(string(data)), nil
 }
 
-// badLine is the line of the first byte that is not UTF-8.
-func badLine(data []byte) int {
-	line := 1
-	for len(data) > 0 {
-		r, size := utf8.DecodeRune(data)
+// byteOrderMark is what some editors put before UTF-8; no section can stand behind it, in oslo.config neither.
+const byteOrderMark = "\ufeff"
+
+// lineAt is the line of the byte at offset.
+func lineAt(data []byte, offset int) int { return 1 + bytes.Count(data[:offset], []byte("\n")) }
+
+// firstInvalid is the offset of the first byte that is not UTF-8, or all of data.
+func firstInvalid(data []byte) int {
+	for at := 0; at < len(data); {
+		r, size := utf8.DecodeRune(data[at:])
 		if r == utf8.RuneError && size == 1 {
-			break
+			return at
 		}
-		if r == '\n' {
-			line++
-		}
-		data = data[size:]
+		at += size
 	}
-	return line
+	return len(data)
 }
 
 // parser is the state between two lines: the section, and the assignment that a continuation may still follow.
