@@ -18,6 +18,7 @@ import (
 	"github.com/cvold/cvold/client"
 	"github.com/cvold/cvold/dataplane"
 	"github.com/cvold/cvold/dataplane/drivers"
+	"github.com/cvold/cvold/internal/durable"
 	"github.com/cvold/cvold/internal/pki"
 	"github.com/cvold/cvold/internal/version"
 	"github.com/cvold/cvold/metrics"
@@ -40,6 +41,9 @@ func (a *Agent) openStore() error {
 		return err
 	}
 	a.store = store
+	if err := durable.Remove(a.backupPath()); err != nil { // left by a process that was killed
+		return errors.Join(err, store.Close())
+	}
 	a.onClose("catalog", func(context.Context) error { return store.Close() })
 	return nil
 }
@@ -173,7 +177,7 @@ func (a *Agent) openAPI() (err error) {
 		Node: a.config.Node, Version: a.version(), Store: a.store, Volumes: a.volumes, Types: a.volumes, Pools: a.volumes, Manager: a.volumes,
 		Migrations: a.engine,
 		Peers:      forwarder{a.peers}, Status: a.status, Config: a.settings, URIs: a.uris,
-		Exports: func() []nbd.ExportStats { return a.nbd.Stats().Exports }, Metrics: a.metrics.Handler(),
+		Exports: func() []nbd.ExportStats { return a.nbd.Stats().Exports }, Backup: a.backup, Metrics: a.metrics.Handler(),
 		AdminGroup: a.config.AdminGroup, Logger: a.log,
 	})
 	if err != nil {

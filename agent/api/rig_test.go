@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -83,6 +84,14 @@ func newNode(t testing.TB, node string) *rig {
 		},
 		URIs:    func(e string) (string, string) { return "nbd+unix:///" + e + "?socket=/s", "nbds://h/" + e },
 		Exports: func() []nbd.ExportStats { return r.exports },
+		Backup: func() (*os.File, error) {
+			path := store.Path() + ".backup"
+			if err := store.Backup(path); err != nil {
+				return nil, err
+			}
+			defer os.Remove(path)
+			return os.Open(path)
+		},
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "up 1\n") }),
 		Logger:  slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})

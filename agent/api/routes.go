@@ -88,6 +88,7 @@ func ownRoutes() []route {
 		{"POST /v1/attachments", admins, here, (*Server).createAttachment},
 		{"GET /v1/attachments/{id}", admins, ofAttachment, (*Server).showAttachment},
 		{"DELETE /v1/attachments/{id}", admins, ofAttachment, (*Server).deleteAttachment},
+		{"GET /v1/catalog/backup", admins, here, (*Server).backupCatalog},
 		{"GET /v1/exports", admins, here, (*Server).listExports},
 		{"GET /v1/exports/{id}", admins, here, (*Server).showExport},
 		{"GET /v1/transfers", admins, here, (*Server).listTransfers},

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 
@@ -93,7 +94,7 @@ type Forwarder interface {
 }
 
 // Options are the parts that a Server answers from. Node, Store, Volumes, Types, Pools, Manager, Migrations, Status, Config,
-// URIs and Exports are required.
+// URIs, Exports and Backup are required.
 type Options struct {
 	// Node is this agent's node name.
 	Node    string
@@ -115,6 +116,8 @@ type Options struct {
 	URIs func(export string) (unix, tcp string)
 	// Exports are what the NBD server serves now.
 	Exports func() []nbd.ExportStats
+	// Backup makes a copy of the catalog and opens it. The file has no name any more; the caller closes it.
+	Backup func() (*os.File, error)
 	// Metrics answers GET /metrics; nil if there are none.
 	Metrics http.Handler
 	// AdminGroup is the name or number of the group whose members are admins; empty for none.
@@ -134,7 +137,7 @@ type Server struct {
 	soft, hard       context.Context
 	endSoft, endHard context.CancelFunc
 	admins, others   chan struct{}
-	streams          chan struct{}
+	streams, backups chan struct{}
 
 	mu     sync.Mutex
 	closed bool
@@ -154,7 +157,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		o: o, log: o.Logger, judge: j, idle: make(chan struct{}),
 		admins: make(chan struct{}, maxAdminRequests), others: make(chan struct{}, maxOtherRequests),
-		streams: make(chan struct{}, maxStreams),
+		streams: make(chan struct{}, maxStreams), backups: make(chan struct{}, 1),
 	}
 	s.soft, s.endSoft = context.WithCancel(context.Background())
 	s.hard, s.endHard = context.WithCancel(context.Background())

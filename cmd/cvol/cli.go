@@ -149,7 +149,7 @@ func (c *cli) addCommands(root *cobra.Command) {
 	add(groupVolumes, c.manageCommand(), c.manageableCommand(), c.unmanageCommand())
 	add(groupMigrations, c.migrateCommand(), c.migrationCommand(), c.transfersCommand())
 	add(groupAccess, c.exportCommand(), c.unexportCommand(), c.attachmentsCommand(), c.exportsCommand())
-	add(groupNode, c.statusCommand(), c.healthCommand(), c.configCommand(), c.servicesCommand(), c.poolsCommand(), c.eventsCommand(), c.versionCommand())
+	add(groupNode, c.statusCommand(), c.healthCommand(), c.configCommand(), c.servicesCommand(), c.poolsCommand(), c.eventsCommand(), c.catalogCommand(), c.versionCommand())
 	add(groupNode, c.pkiCommand())
 	root.SetHelpCommand(helpCommand())
 	root.AddCommand(c.manCommand(), exitCodesTopic())

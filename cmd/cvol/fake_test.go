@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -39,6 +40,8 @@ type fake struct {
 	health int
 	// accepted names the migration of the next os-migrate_volume.
 	accepted string
+	// cutBackup cuts the backup of the catalog off.
+	cutBackup bool
 	// asked are the changing calls, with their bodies.
 	asked []string
 }
@@ -258,6 +261,14 @@ func (f *fake) nodeRoutes(mux *http.ServeMux) {
 			{Section: "ssd", Key: "ssd_password", Value: "***", Origin: "/etc/cvold/cvold.conf:7"},
 			{Section: "cvold", Key: "admin_group", Origin: "default"},
 		}})
+	})
+	mux.HandleFunc("GET /v1/catalog/backup", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "7")
+		p := "catalog"
+		if f.cutBackup {
+			p = p[:3]
+		}
+		_, _ = io.WriteString(w, p)
 	})
 	mux.HandleFunc("GET /v1/exports", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, 200, client.ServedExportsAnswer{Exports: []client.ServedExport{
