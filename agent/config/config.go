@@ -8,7 +8,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -120,10 +119,7 @@ func build(file *ini.File, hostname func() (string, error)) (*Config, error) {
 		c.LogLevel = slog.LevelDebug
 	}
 	c.settings = r.settings
-	if r.more > 0 {
-		r.problems = append(r.problems, fmt.Errorf("and %d more", r.more))
-	}
-	if err := errors.Join(r.problems...); err != nil {
+	if err := r.wrong(); err != nil {
 		return nil, err
 	}
 	return c, nil

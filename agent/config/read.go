@@ -17,6 +17,8 @@ type reader struct {
 	names    []string
 	settings []Setting
 	problems []error
+	// secrets are values that may be secrets of Cinder's and are part of the agent's own.
+	secrets map[string]bool
 	// more counts the problems beyond maxProblems.
 	more int
 }
@@ -26,7 +28,7 @@ type reader struct {
 const maxProblems = 100
 
 func newReader(file *ini.File, hostname func() (string, error)) *reader {
-	return &reader{file: file, hostname: hostname}
+	return &reader{file: file, hostname: hostname, secrets: map[string]bool{}}
 }
 
 func (r *reader) section(name string) ini.Section { return r.file.Section(name) }
@@ -72,20 +74,6 @@ func read[T any](r *reader, section ini.Section, options []option[T], into *T, a
 		v.Text = o.shown(v.Text)
 		r.record(section.Name, o.key, v)
 	}
-}
-
-// borrows says that a value is made of options that are not the agent's: what Cinder keeps there may be a secret.
-func (r *reader) borrows(section, text string) bool {
-	return slices.ContainsFunc(r.file.References(section, text), func(ref ini.Reference) bool {
-		known := slices.Concat(keys(backendOptions), keys(peerOptions))
-		switch {
-		case ref.Section == ini.Default:
-			known = keys(defaultOptions)
-		case strings.EqualFold(ref.Section, own):
-			known = keys(ownOptions)
-		}
-		return !slices.Contains(known, ref.Key)
-	})
 }
 
 // get finds the value of a key. An empty one counts as not set.

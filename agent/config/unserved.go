@@ -37,7 +37,7 @@ func (r *reader) unserved(c *Config, all []Backend) {
 			continue
 		}
 		reason := (&Config{settings: r.settings}).Wrong(b.Name, "volume_driver", notServed(b.Driver))
-		c.Unserved = append(c.Unserved, Unserved{b.Name, b.Driver, b.BackendName, reason.Error()})
+		c.Unserved = append(c.Unserved, Unserved{b.Name, r.mask(b.Driver), b.BackendName, r.mask(reason.Error())})
 	}
 	if len(c.Backends) > 0 || len(c.Unserved) == 0 {
 		return

@@ -140,7 +140,7 @@ func parseClass(text string) (transfer.Class, error) {
 
 func parseNumber(low, high int) func(string) (int, error) {
 	return func(text string) (int, error) {
-		n, err := strconv.Atoi(text)
+		n, err := strconv.Atoi(strings.TrimSpace(text))
 		if err != nil || n < low || n > high {
 			return 0, want("a whole number from %d to %d", low, high)
 		}

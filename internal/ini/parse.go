@@ -45,7 +45,7 @@ func Parse(name string, r io.Reader) (*File, error) {
 	p := parser{name: name, file: &File{}}
 	for line := range strings.SplitSeq(text, "\n") {
 		p.line++
-		if err := p.take(strings.TrimRightFunc(line, unicode.IsSpace)); err != nil {
+		if err := p.take(strings.TrimRightFunc(line, blank)); err != nil {
 			return nil, err
 		}
 	}
@@ -113,7 +113,7 @@ func (p *parser) take(line string) error {
 		return nil
 	}
 	if line[0] == ' ' || line[0] == '\t' {
-		return p.continuation(strings.TrimLeftFunc(line, unicode.IsSpace))
+		return p.continuation(strings.TrimLeftFunc(line, blank))
 	}
 	p.flush()
 	switch line[0] {
@@ -162,7 +162,7 @@ func (p *parser) assignment(line string) error {
 	if end < 0 {
 		return p.errorf("no = or : in %q: write key = value", excerpt(line))
 	}
-	key := strings.TrimSpace(line[:end])
+	key := strings.TrimFunc(line[:end], blank)
 	if key == "" {
 		return p.errorf("no key before the %q of %q: write key = value", line[end], excerpt(line))
 	}
@@ -170,7 +170,7 @@ func (p *parser) assignment(line string) error {
 		return p.errorf("key %q stands before any section: begin the file with [%s]", excerpt(key), Default)
 	}
 	p.key, p.begin = key, p.line
-	return p.extend(unquote(strings.TrimSpace(line[end+1:])))
+	return p.extend(unquote(strings.TrimFunc(line[end+1:], blank)))
 }
 
 // extend adds one line to the open assignment.
@@ -181,6 +181,9 @@ func (p *parser) extend(text string) error {
 	}
 	return nil
 }
+
+// blank is what Python's strip takes off: the separators of ASCII too.
+func blank(r rune) bool { return unicode.IsSpace(r) || r >= 0x1c && r <= 0x1f }
 
 // unquote takes one matching pair of quotes away. As in oslo.config a lone quote is its own pair.
 func unquote(value string) string {

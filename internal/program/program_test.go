@@ -14,6 +14,9 @@ func TestNeed(t *testing.T) {
 		if got := outcome(func(r testing.TB) { Need(r, "no-such-program") }); got != want {
 			t.Errorf("CI=%q: %s, want %s", ci, got, want)
 		}
+		if got := outcome(func(r testing.TB) { NeedFile(r, "/proc/no-such-file") }); got != want {
+			t.Errorf("a file, CI=%q: %s, want %s", ci, got, want)
+		}
 	}
 }
 
