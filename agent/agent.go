@@ -106,11 +106,16 @@ func Open(c *config.Config, o Options) (*Agent, error) {
 }
 
 // Start sets the agent to work. A store that went back in time first asks all peers what they own; that may take as long
-// as one of them is out of reach, or until ctx ends.
+// as one of them is out of reach, or until ctx ends; every request is refused meanwhile.
 func (a *Agent) Start(ctx context.Context) error {
 	a.servePeers()
-	if err := a.settleRestored(ctx); err != nil {
-		return err
+	restored := a.store.Restored()
+	if restored {
+		a.api.Hold(waitsForPeers)
+		a.serveAPI()
+		if err := a.settleRestored(ctx); err != nil {
+			return err
+		}
 	}
 	if err := a.registerServices(); err != nil {
 		return fmt.Errorf("register services: %w", err)
@@ -129,7 +134,11 @@ func (a *Agent) Start(ctx context.Context) error {
 	if err := a.mountView(ctx); err != nil {
 		return err
 	}
-	a.serveAPI()
+	if restored {
+		a.api.Release()
+	} else {
+		a.serveAPI()
+	}
 	a.log.Info("agent is ready", "node", a.config.Node, "store", a.store.ID(), "backends", len(a.drivers))
 	return nil
 }

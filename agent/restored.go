@@ -16,12 +16,13 @@ import (
 // restoredRetry is the pause before peers that did not answer are asked again.
 const restoredRetry = 5 * time.Second
 
+// waitsForPeers is what every request is answered until then.
+const waitsForPeers = "this agent's catalog is older than it was, as one that was put back from a backup is: " +
+	"until all its peers have said what they own, it serves nothing; its log names the one that does not answer"
+
 // settleRestored asks every peer, if the catalog went back in time (a backup was put in its place), what it owns: a
 // volume that a peer has at a higher epoch is not this agent's any more. Nothing is served before all have answered.
 func (a *Agent) settleRestored(ctx context.Context) error {
-	if !a.store.Restored() {
-		return nil
-	}
 	for {
 		err := a.askEpochs(ctx)
 		if err == nil {

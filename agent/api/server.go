@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cvold/cvold/agent/catalog"
@@ -139,6 +140,9 @@ type Server struct {
 	admins, others   chan struct{}
 	streams, backups chan struct{}
 
+	// held is why every request is refused now; nil if none is.
+	held atomic.Pointer[string]
+
 	mu     sync.Mutex
 	closed bool
 	active int
@@ -243,6 +247,12 @@ func (s *Server) Close(ctx context.Context) error {
 	return fmt.Errorf("close the API: %w", err)
 }
 
+// Hold refuses every request from now on, with the reason (503), until Release.
+func (s *Server) Hold(reason string) { s.held.Store(&reason) }
+
+// Release ends Hold.
+func (s *Server) Release() { s.held.Store(nil) }
+
 // begin counts a request; false once the server closes.
 func (s *Server) begin() bool {
 	s.mu.Lock()
@@ -272,6 +282,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.end()
+	if why := s.held.Load(); why != nil {
+		x.fail(fault{http.StatusServiceUnavailable, *why})
+		return
+	}
 	if x.cinder() {
 		microversion(x)
 	}
