@@ -17,7 +17,7 @@ func TestEveryRouteByCaller(t *testing.T) {
 		"GET /{$}": true, "GET /v3": true, "GET /v3/volumes": true, "GET /v3/volumes/detail": true,
 		"GET /v3/volumes/{id}": true, "GET /v1/version": true,
 		"GET /v3/types": true, "GET /v3/types/{id}": true, "GET /v3/volumes/{id}/metadata": true, "GET /v3/volumes/{id}/metadata/{key}": true,
-		"GET /v1/health": true, "GET /v3/snapshots": true, "GET /v3/snapshots/detail": true, "GET /v3/snapshots/{id}": true,
+		"GET /v1/health": true, "GET /v1/openapi.json": true, "GET /v3/snapshots": true, "GET /v3/snapshots/detail": true, "GET /v3/snapshots/{id}": true,
 	}
 	callers := map[string]Caller{"root": root, "other": nobody, "peer's root": peerRoot, "peer's other": peerOther}
 	for _, rt := range routes() {

@@ -190,6 +190,9 @@ func (r *rig) ask(caller Caller, line, body string, headers ...string) *httptest
 	}
 	w := httptest.NewRecorder()
 	r.Handler().ServeHTTP(w, req.WithContext(ctx))
+	if !caller.Forwarded { // agents among themselves say more
+		r.holdDescribed(line, w)
+	}
 	return w
 }
 

@@ -72,6 +72,7 @@ func ownRoutes() []route {
 	return []route{
 		{"GET /v1/version", anyone, here, (*Server).version},
 		{"GET /v1/status", admins, here, (*Server).status},
+		{"GET /v1/openapi.json", anyone, here, (*Server).describe},
 		{"GET /v1/health", anyone, here, (*Server).health},
 		{"GET /v1/backends", admins, here, (*Server).listBackends},
 		{"GET /v1/backends/{id}", admins, here, (*Server).showBackend},
