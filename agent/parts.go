@@ -177,7 +177,7 @@ func (a *Agent) openAPI() (err error) {
 		Node: a.config.Node, Version: a.version(), Store: a.store, Volumes: a.volumes, Types: a.volumes, Pools: a.volumes, Manager: a.volumes,
 		Migrations: a.engine,
 		Peers:      forwarder{a.peers}, Status: a.status, Config: a.settings, URIs: a.uris,
-		Exports: func() []nbd.ExportStats { return a.nbd.Stats().Exports }, Backup: a.backup, Metrics: a.metrics.Handler(),
+		Exports: func() []nbd.ExportStats { return a.nbd.Stats().Exports }, Backup: a.backup, Rebuild: a.rebuild, Metrics: a.metrics.Handler(),
 		AdminGroup: a.config.AdminGroup, Logger: a.log,
 	})
 	if err != nil {

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/cvold/cvold/client"
 )
 
 // backupPart is how much of a backup goes out under one deadline, in bytes.
@@ -44,4 +46,19 @@ func (s *Server) backupCatalog(x *exchange) error {
 			return err // logged; the client sees that it is cut off
 		}
 	}
+}
+
+// rebuildCatalog answers POST /v1/catalog/rebuild.
+func (s *Server) rebuildCatalog(x *exchange) error {
+	var dryRun client.Bool
+	if err := x.read(fields{"dry_run": flag("dry_run", &dryRun)}); err != nil {
+		return err
+	}
+	ctx, cancel := x.work()
+	defer cancel()
+	answer, err := s.o.Rebuild(ctx, bool(dryRun))
+	if err != nil {
+		return err
+	}
+	return x.json(http.StatusOK, answer)
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/cvold/cvold/agent/catalog"
+	"github.com/cvold/cvold/client"
 )
 
 // TestBackupCatalog: what is answered is a catalog with all records; one is made at a time.
@@ -32,6 +33,17 @@ func TestBackupCatalog(t *testing.T) {
 	if err != nil || !store.Restored() {
 		t.Errorf("%v, restored %v", err, store.Restored())
 	}
+	var answer client.RebuildAnswer
+	r.want(200, "POST /v1/catalog/rebuild", `{"dry_run": true}`, &answer)
+	if answer.Objects[0].Verdict != client.RebuildPossible {
+		t.Errorf("%+v", answer)
+	}
+	r.want(200, "POST /v1/catalog/rebuild", "{}", &answer)
+	if answer.Objects[0].Verdict != client.Rebuilt {
+		t.Errorf("%+v", answer)
+	}
+	r.want(400, "POST /v1/catalog/rebuild", `{"dry_run": "perhaps"}`, nil)
+	r.want(400, "POST /v1/catalog/rebuild", `{"force": true}`, nil)
 	r.backups <- struct{}{}
 	r.want(503, "GET /v1/catalog/backup", "", nil)
 	<-r.backups

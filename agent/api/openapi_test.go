@@ -58,7 +58,7 @@ var answersOf = map[string]any{
 	"GET /v1/attachments/{id}": client.AttachmentAnswer{}, "DELETE /v1/attachments/{id}": nil,
 	"GET /v1/exports": client.ServedExportsAnswer{}, "GET /v1/exports/{id}": client.ServedExportAnswer{},
 	"GET /v1/transfers": client.TransfersAnswer{}, "GET /v1/transfers/{id}": client.TransferAnswer{},
-	"GET /v1/manifests/{id}": client.ManifestAnswer{},
+	"GET /v1/manifests/{id}": client.ManifestAnswer{}, "POST /v1/catalog/rebuild": client.RebuildAnswer{},
 }
 
 // otherMedia are the answers that are no JSON.
@@ -71,6 +71,7 @@ var requestsOf = map[string]any{
 	"POST /v3/volumes": client.CreateVolumeRequest{}, "POST /v3/volumes/{id}/metadata": client.VolumeMetadata{},
 	"PUT /v3/volumes/{id}/metadata": client.VolumeMetadata{}, "POST /v3/types/{id}/extra_specs": client.ExtraSpecs{},
 	"POST /v1/attachments": client.ExportRequest{}, "POST /v1/migrations/{id}/resolve": client.ResolveRequest{},
+	"POST /v1/catalog/rebuild": client.RebuildRequest{},
 }
 
 // TestOpenAPI: the description is valid, and is what the route table, docs/API.md and the types come to: run with -update

@@ -84,6 +84,10 @@ func newNode(t testing.TB, node string) *rig {
 		},
 		URIs:    func(e string) (string, string) { return "nbd+unix:///" + e + "?socket=/s", "nbds://h/" + e },
 		Exports: func() []nbd.ExportStats { return r.exports },
+		Rebuild: func(_ context.Context, dryRun bool) (client.RebuildAnswer, error) {
+			verdict := map[bool]string{true: client.RebuildPossible, false: client.Rebuilt}[dryRun]
+			return client.RebuildAnswer{Objects: []client.RebuildObject{{VolumeID: "v", Verdict: verdict}}}, nil
+		},
 		Backup: func() (*os.File, error) {
 			path := store.Path() + ".backup"
 			if err := store.Backup(path); err != nil {

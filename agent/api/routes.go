@@ -90,6 +90,7 @@ func ownRoutes() []route {
 		{"GET /v1/attachments/{id}", admins, ofAttachment, (*Server).showAttachment},
 		{"DELETE /v1/attachments/{id}", admins, ofAttachment, (*Server).deleteAttachment},
 		{"GET /v1/catalog/backup", admins, here, (*Server).backupCatalog},
+		{"POST /v1/catalog/rebuild", admins, here, (*Server).rebuildCatalog},
 		{"GET /v1/exports", admins, here, (*Server).listExports},
 		{"GET /v1/exports/{id}", admins, here, (*Server).showExport},
 		{"GET /v1/transfers", admins, here, (*Server).listTransfers},

@@ -95,7 +95,7 @@ type Forwarder interface {
 }
 
 // Options are the parts that a Server answers from. Node, Store, Volumes, Types, Pools, Manager, Migrations, Status, Config,
-// URIs, Exports and Backup are required.
+// URIs, Exports, Backup and Rebuild are required.
 type Options struct {
 	// Node is this agent's node name.
 	Node    string
@@ -119,6 +119,8 @@ type Options struct {
 	Exports func() []nbd.ExportStats
 	// Backup makes a copy of the catalog and opens it. The file has no name any more; the caller closes it.
 	Backup func() (*os.File, error)
+	// Rebuild makes records of objects whose records were lost; with dryRun it only says which.
+	Rebuild func(ctx context.Context, dryRun bool) (client.RebuildAnswer, error)
 	// Metrics answers GET /metrics; nil if there are none.
 	Metrics http.Handler
 	// AdminGroup is the name or number of the group whose members are admins; empty for none.

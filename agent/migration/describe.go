@@ -31,7 +31,12 @@ func (t *Target) Describe(ctx context.Context, r DescribeRequest) (Description, 
 		}
 		d.Services = append(d.Services, s)
 	}
-	err := t.o.Store.View(func(tx catalog.Tx) error {
+	err := t.o.Store.View(func(tx catalog.Tx) (err error) {
+		if r.Claims {
+			if d.Claims, err = claims(tx, r.Volumes); err != nil {
+				return err
+			}
+		}
 		for _, id := range r.Volumes {
 			v, err := catalog.Volumes.Get(tx, id)
 			if errors.Is(err, catalog.ErrNotFound) {
@@ -45,6 +50,55 @@ func (t *Target) Describe(ctx context.Context, r DescribeRequest) (Description, 
 		return nil
 	})
 	return d, err
+}
+
+// claims are what this agent knows of the volumes.
+func claims(tx catalog.Tx, volumes []string) (map[string]Claim, error) {
+	active, err := activeMigrations(tx)
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]Claim{}
+	for _, id := range volumes {
+		c := Claim{Migration: active[id]}
+		switch v, err := catalog.Volumes.Get(tx, id); {
+		case err == nil:
+			c.Owns, c.Epoch = true, v.OwnerEpoch
+		case !errors.Is(err, catalog.ErrNotFound) && !errors.Is(err, catalog.ErrInvalid):
+			return nil, err
+		}
+		switch stub, err := catalog.Stubs.Get(tx, id); {
+		case err == nil:
+			c.MovedTo, c.Epoch = stub.Node, max(c.Epoch, stub.Epoch)
+		case !errors.Is(err, catalog.ErrNotFound) && !errors.Is(err, catalog.ErrInvalid):
+			return nil, err
+		}
+		if c != (Claim{}) {
+			all[id] = c
+		}
+	}
+	return all, nil
+}
+
+// activeMigrations are the ids of the migrations that are not over, of either half, by the volume and by its temporary one.
+func activeMigrations(tx catalog.Tx) (map[string]string, error) {
+	active := map[string]string{}
+	migrations, err := catalog.Migrations.All(tx)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range migrations {
+		if !m.State.Final() {
+			active[m.VolumeID], active[m.TargetID] = m.ID, m.ID
+		}
+	}
+	guests, err := catalog.Guests.All(tx)
+	for _, g := range guests {
+		if !g.State.Final() {
+			active[g.VolumeID] = g.MigrationID
+		}
+	}
+	return active, err
 }
 
 // disabled says whether an operator has taken a service out of use: nothing new comes to it.

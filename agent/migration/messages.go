@@ -49,9 +49,22 @@ type Token struct {
 	Node string `json:"-"`
 }
 
-// DescribeRequest may ask for the epochs of volumes.
+// DescribeRequest may ask about volumes.
 type DescribeRequest struct {
 	Volumes []string `json:"volumes,omitempty"`
+	// Claims asks for all that the agent knows of them, too.
+	Claims bool `json:"claims,omitempty"`
+}
+
+// Claim is what an agent knows of a volume.
+type Claim struct {
+	// Owns: it is the agent's, since Epoch.
+	Owns bool `json:"owns,omitempty"`
+	// MovedTo is the node that the agent handed the volume to, at Epoch; empty if it did not.
+	MovedTo string `json:"moved_to,omitempty"`
+	Epoch   uint64 `json:"epoch,omitempty"`
+	// Migration is one of the volume that is not over; empty if there is none.
+	Migration string `json:"migration,omitempty"`
 }
 
 // Description is what an agent says of itself.
@@ -64,6 +77,9 @@ type Description struct {
 	Unserved map[string]string `json:"unserved,omitempty"`
 	// Epochs has, for each volume asked for that the agent owns, its owner epoch.
 	Epochs map[string]uint64 `json:"epochs,omitempty"`
+	// Claims has what the agent knows of the volumes asked for, if it knows something. It is nil if it was not asked for, and
+	// of an agent that cannot tell.
+	Claims map[string]Claim `json:"claims"`
 }
 
 // ServiceDescription is one back end of an agent.

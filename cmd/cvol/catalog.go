@@ -16,11 +16,11 @@ import (
 func (c *cli) catalogCommand() *cobra.Command {
 	command := group(&cobra.Command{
 		Use:     "catalog",
-		Short:   "Back the agent's catalog up",
+		Short:   "Back the agent's catalog up, or rebuild it",
 		Long:    `Commands on the catalog of this node: the agent's records of its volumes, types, attachments and migrations.`,
 		Example: `  cvol catalog backup /backup/cvold.db`,
 	})
-	command.AddCommand(c.catalogBackupCommand())
+	command.AddCommand(c.catalogBackupCommand(), c.catalogRebuildCommand())
 	return command
 }
 
@@ -45,9 +45,13 @@ own before it serves anything, for volumes may have moved since: all of them hav
 		if err != nil {
 			return fmt.Errorf("back the catalog up to %s: %w", args[0], err)
 		}
-		if args[0] != "-" && !c.json {
-			c.printf("The catalog is in %s, %s.", args[0], size(n))
+		switch {
+		case args[0] == "-": // standard output has the catalog
+			return nil
+		case c.json:
+			return c.printJSON(map[string]any{"file": args[0], "size_bytes": n})
 		}
+		c.printf("The catalog is in %s, %s.", args[0], size(n))
 		return nil
 	}
 	return command

@@ -45,6 +45,12 @@ func TestCatalogBackup(t *testing.T) {
 	if r := f.cvol(t.Context(), "catalog", "backup", "-"); r.code != 0 || r.stdout != "catalog" {
 		t.Errorf("%+v", r)
 	}
+	if r := f.cvol(t.Context(), "catalog", "backup", "--json", path+".2"); r.code != 0 || !strings.Contains(r.stdout, `"size_bytes": 7`) {
+		t.Errorf("%+v", r)
+	}
+	if err := os.Remove(path + ".2"); err != nil {
+		t.Fatal(err)
+	}
 	for _, bad := range []string{t.TempDir(), filepath.Join(path, "x"), filepath.Join(t.TempDir(), "none", "x")} {
 		if r := f.cvol(t.Context(), "catalog", "backup", bad); r.code != exitOther || r.stdout != "" {
 			t.Errorf("%s: %+v", bad, r)

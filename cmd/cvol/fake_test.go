@@ -229,6 +229,27 @@ func (f *fake) migrationRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /v1/migrations/{id}/{verb}", func(w http.ResponseWriter, _ *http.Request) { answer(w, 202, nil) })
 }
 
+func (f *fake) catalogRoutes(mux *http.ServeMux) {
+	mux.HandleFunc("POST /v1/catalog/rebuild", func(w http.ResponseWriter, r *http.Request) {
+		var request client.RebuildRequest
+		_ = json.NewDecoder(r.Body).Decode(&request)
+		verdict := map[bool]string{true: client.RebuildPossible, false: client.Rebuilt}[request.DryRun]
+		answer(w, 200, client.RebuildAnswer{Objects: []client.RebuildObject{
+			{VolumeID: volumeA, Host: "nodeA@ssd#ssd", Object: "volume-" + volumeA, SizeBytes: 20 << 30, StoreID: "s0", Verdict: verdict},
+			{VolumeID: volumeB, Host: "nodeA@hdd#hdd", Object: "volume-" + volumeB, SizeBytes: 512, StoreID: "s0", Verdict: client.RebuildRefused,
+				Reason: "node nodeB owns the volume"},
+		}})
+	})
+	mux.HandleFunc("GET /v1/catalog/backup", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "7")
+		p := "catalog"
+		if f.cutBackup {
+			p = p[:3]
+		}
+		_, _ = io.WriteString(w, p)
+	})
+}
+
 func (f *fake) nodeRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/attachments", func(w http.ResponseWriter, r *http.Request) {
 		if r.FormValue("volume") == "" {
@@ -262,14 +283,7 @@ func (f *fake) nodeRoutes(mux *http.ServeMux) {
 			{Section: "cvold", Key: "admin_group", Origin: "default"},
 		}})
 	})
-	mux.HandleFunc("GET /v1/catalog/backup", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Length", "7")
-		p := "catalog"
-		if f.cutBackup {
-			p = p[:3]
-		}
-		_, _ = io.WriteString(w, p)
-	})
+	f.catalogRoutes(mux)
 	mux.HandleFunc("GET /v1/exports", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, 200, client.ServedExportsAnswer{Exports: []client.ServedExport{
 			{Name: "db", Kind: "attachment", AttachmentID: "a1", VolumeID: volumeA, Node: "nodeA",
