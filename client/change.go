@@ -64,8 +64,8 @@ type ChangeFilter struct {
 }
 
 // Changes follows what changes on the agent's own node, until ctx ends, the agent does, or the caller has enough. The
-// present state comes first, between a change of kind ChangeHello and one of kind ChangeReady. Changes that follow one
-// another closely come as one. The last pair has the error that ended it, as for every call; ErrDisconnected too if the
+// present state comes first, between a change of kind ChangeHello and one of kind ChangeReady. A change comes at once;
+// others that follow it closely come as one. The last pair has the error that ended it, as for every call; ErrDisconnected too if the
 // agent stops.
 func (c *Client) Changes(ctx context.Context, f ChangeFilter) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {

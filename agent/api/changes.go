@@ -20,7 +20,7 @@ import (
 const (
 	// maxStreams bounds the streams of events at one time: each reads the whole catalog after changes.
 	maxStreams = 8
-	// settleTime is how long a stream waits after a change for more of them.
+	// settleTime is the least time between two looks because of changes.
 	settleTime = 250 * time.Millisecond
 	// progressTime is the time between two events of the progress of what copies.
 	progressTime = time.Second
@@ -109,8 +109,8 @@ func (st *stream) run(ctx context.Context, changed <-chan struct{}) error {
 			if !open {
 				return errors.New("the catalog is closed")
 			}
-			settle(ctx)
 			err = st.look()
+			settle(ctx)
 		case <-progress.C:
 			if st.copying {
 				err = st.look()
@@ -124,7 +124,7 @@ func (st *stream) run(ctx context.Context, changed <-chan struct{}) error {
 	}
 }
 
-// settle waits a moment for more changes, or for the end.
+// settle waits until the next look, or for the end: a burst of changes is not worth one each.
 func settle(ctx context.Context) {
 	timer := time.NewTimer(settleTime)
 	defer timer.Stop()

@@ -20,9 +20,27 @@ import (
 	"github.com/cvold/cvold/transfer"
 )
 
+// recorder is a ResponseRecorder that is read while it is written.
+type recorder struct {
+	*httptest.ResponseRecorder
+	mu sync.Mutex
+}
+
+func (r *recorder) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ResponseRecorder.Write(p)
+}
+
+func (r *recorder) body() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.Body.String()
+}
+
 // follower is one stream of events in a bubble, and what came of it.
 type follower struct {
-	*httptest.ResponseRecorder
+	*recorder
 	t     *testing.T
 	leave context.CancelFunc
 	ended chan struct{}
@@ -31,7 +49,7 @@ type follower struct {
 
 func (r *rig) listen(t *testing.T, query string) *follower {
 	ctx, cancel := context.WithCancel(WithCaller(context.Background(), root))
-	l := &follower{ResponseRecorder: httptest.NewRecorder(), t: t, leave: cancel, ended: make(chan struct{})}
+	l := &follower{recorder: &recorder{ResponseRecorder: httptest.NewRecorder()}, t: t, leave: cancel, ended: make(chan struct{})}
 	go func() {
 		defer close(l.ended)
 		r.Handler().ServeHTTP(l, httptest.NewRequestWithContext(ctx, "GET", "/v1/events"+query, nil))
@@ -44,8 +62,8 @@ func (r *rig) listen(t *testing.T, query string) *follower {
 func (l *follower) changes() (all []client.Change, lines []string) {
 	l.t.Helper()
 	synctest.Wait()
-	text := l.Body.String()[l.read:]
-	l.read = l.Body.Len()
+	text := l.body()[l.read:]
+	l.read += len(text)
 	for line := range strings.Lines(text) {
 		data, ok := strings.CutPrefix(line, "data: ")
 		if !ok {
@@ -103,22 +121,33 @@ func TestEvents(t *testing.T) {
 		if got := l.Header().Get("Content-Type"); got != "text/event-stream" || !l.Flushed {
 			t.Errorf("content type %q, flushed %v", got, l.Flushed)
 		}
-		r.put(a)
 		v.Status = catalog.StatusInUse
-		r.put(v)
-		pass(settleTime)
+		r.put(a, v)
 		all = l.want("volume "+v.ID, "attachment "+a.ID)
 		if all[0].Volume.Status != "in-use" || all[1].Attachment.URI == "" {
 			t.Errorf("%+v", all)
 		}
+		pass(settleTime)
 		r.put(v) // the same again
 		pass(2 * settleTime)
 		l.want()
+		for _, name := range []string{"at once", "lost", "with the next look"} {
+			v.DisplayName = name
+			r.put(v)
+			synctest.Wait()
+		}
+		if all = l.want("volume " + v.ID); all[0].Volume.DisplayName() != "at once" {
+			t.Errorf("%+v", all)
+		}
+		pass(settleTime)
+		if all = l.want("volume " + v.ID); all[0].Volume.DisplayName() != "with the next look" {
+			t.Errorf("%+v", all)
+		}
+		pass(settleTime)
 		err := r.store.Update(func(tx catalog.Tx) error { return catalog.Attachments.Delete(tx, a.ID) })
 		if err != nil {
 			t.Fatal(err)
 		}
-		pass(settleTime)
 		l.want("volume "+v.ID, "attachment "+a.ID+" deleted")
 	})
 }
@@ -171,8 +200,8 @@ func TestEventsEnd(t *testing.T) {
 		again.want("hello", "ready")
 		pass(heartbeatTime)
 		synctest.Wait()
-		if !strings.HasSuffix(again.Body.String(), ": still here\n\n") {
-			t.Errorf("no heartbeat in %q", again.Body)
+		if !strings.HasSuffix(again.body(), ": still here\n\n") {
+			t.Errorf("no heartbeat in %q", again.body())
 		}
 		var wait sync.WaitGroup
 		for _, l := range append(all[1:], again) {

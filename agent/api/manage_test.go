@@ -60,7 +60,7 @@ func TestManageAtAPeer(t *testing.T) {
 	join(a, b)
 	a.want(200, "GET /v3/manageable_volumes?host=node2@fast%23fast", "", nil)
 	w := a.want(400, "POST /v3/manageable_volumes", `{"volume": {"host": "node2@fast#fast", "ref": {"source-name": "lost"}}}`, nil)
-	if !strings.Contains(w.Body.String(), "no such object") {
+	if !strings.Contains(w.Body.String(), "there is none of that name") {
 		t.Errorf("%s", w.Body)
 	}
 	b.peers.nodes["node3"] = http.NotFoundHandler()

@@ -409,6 +409,8 @@ func (f *fakeMigrations) Accept(_ context.Context, id string, r migration.Reques
 }
 
 func (f *fakeMigrations) Get(id string) (migration.View, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	v, ok := f.views[id]
 	if !ok {
 		return v, fmt.Errorf("no migration %s: %w", id, migration.ErrNotFound)
@@ -417,6 +419,8 @@ func (f *fakeMigrations) Get(id string) (migration.View, error) {
 }
 
 func (f *fakeMigrations) List() (all []migration.View, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for _, v := range f.views {
 		all = append(all, v)
 	}

@@ -121,9 +121,9 @@ func (m *Manager) manageable(ctx context.Context, b Backend, name string) (found
 	case err != nil:
 		return found, err
 	case found.Name == "":
-		return found, fmt.Errorf("manage %q at %s: %w: there is no such object that could be a volume", name, m.Host(b), ErrInvalid)
+		return found, fmt.Errorf("object %q at %s: %w: there is none of that name that could be a volume", name, m.Host(b), ErrInvalid)
 	case found.Unfit != "":
-		return found, fmt.Errorf("manage %s at %s: %w: %s", name, m.Host(b), ErrInvalid, found.Unfit)
+		return found, fmt.Errorf("object %s at %s: %w: %s", name, m.Host(b), ErrInvalid, found.Unfit)
 	}
 	return found, nil
 }

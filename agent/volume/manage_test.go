@@ -86,7 +86,7 @@ func TestManageRefused(t *testing.T) {
 		{"no host", ManageRequest{Existing: "found"}, ErrInvalid, "a host"},
 		{"no object", ManageRequest{Host: "fast"}, ErrInvalid, "name of an object"},
 		{"no such host", ManageRequest{Host: "none", Existing: "found"}, ErrNoBackend, "none"},
-		{"no such object", ManageRequest{Host: "fast", Existing: "lost"}, ErrInvalid, "no such object"},
+		{"no such object", ManageRequest{Host: "fast", Existing: "lost"}, ErrInvalid, "there is none of that name"},
 		{"odd size", ManageRequest{Host: "fast", Existing: "odd"}, ErrInvalid, "truncate"},
 		{"a volume's", ManageRequest{Host: "fast", Existing: v.Name}, ErrInvalid, v.ID},
 		{"type elsewhere", ManageRequest{Host: "fast", Existing: "found", Type: typ.ID}, ErrNoBackend, "SLOW"},

@@ -40,7 +40,7 @@ This is the only way in which an agent ever touches what it did not make. "cvol 
 		v.Host, v.Existing, v.Metadata = args[0], args[1], pairs
 		made, err := c.client().ManageVolume(cmd.Context(), v)
 		if err != nil {
-			return fmt.Errorf("manage %s at %s: %w", v.Existing, v.Host, err)
+			return fmt.Errorf("manage: %w", err)
 		}
 		return c.showVolume(made)
 	}
