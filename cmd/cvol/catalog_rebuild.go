@@ -20,7 +20,9 @@ alone.
 
 All peers have to answer. Left alone, with the reason, are objects of volumes that a peer owns, that were
 handed to another node, that a migration is not done with, or that there are two of; and copies that were
-not finished. Where there is a backup of the catalog, put that back first: "cvol help catalog backup".`,
+not finished. An agent that is no peer of this one cannot be asked: if one has a back end in common with
+this node, do not rebuild what the STORE of its marks shows to be its own. Where there is a backup of the
+catalog, put that back first: "cvol help catalog backup".`,
 		Example: `  cvol catalog rebuild          # say what would be done
   cvol catalog rebuild --yes    # do it`,
 		Args: arguments(0, 0),
@@ -53,9 +55,9 @@ func (c *cli) showRebuilt(all []client.RebuildObject) error {
 		if o.Verdict == client.RebuildPossible {
 			possible++
 		}
-		rows[i] = []string{o.VolumeID, o.Host, o.Object, size(o.SizeBytes), o.Verdict, o.Reason}
+		rows[i] = []string{o.VolumeID, o.Host, o.Object, size(o.SizeBytes), o.StoreID, o.Verdict, o.Reason}
 	}
-	c.table([]string{"VOLUME", "HOST", "OBJECT", "SIZE", "VERDICT", "REASON"}, rows)
+	c.table([]string{"VOLUME", "HOST", "OBJECT", "SIZE", "STORE", "VERDICT", "REASON"}, rows)
 	if possible > 0 {
 		c.notef("nothing was changed; to make records of those that are possible: cvol catalog rebuild --yes")
 	}
