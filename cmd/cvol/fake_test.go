@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -73,6 +74,7 @@ func (f *fake) guard(next http.Handler) http.Handler {
 			var body json.RawMessage
 			_ = json.NewDecoder(r.Body).Decode(&body)
 			f.asked = append(f.asked, strings.TrimSpace(r.Method+" "+r.URL.Path+" "+string(body)))
+			r.Body = io.NopCloser(bytes.NewReader(body))
 		}
 		for part, refusal := range f.refuse {
 			if strings.Contains(r.Method+" "+r.URL.Path, part) {
