@@ -91,10 +91,14 @@ type Time struct{ time.Time }
 
 // MarshalJSON writes Cinder's form.
 func (t Time) MarshalJSON() ([]byte, error) {
+	return t.append(make([]byte, 0, len(cinderTime)+2)), nil
+}
+
+func (t Time) append(b []byte) []byte {
 	if t.IsZero() {
-		return []byte("null"), nil
+		return append(b, "null"...)
 	}
-	return t.UTC().AppendFormat(make([]byte, 0, len(cinderTime)+2), `"`+cinderTime+`"`), nil
+	return t.UTC().AppendFormat(b, `"`+cinderTime+`"`)
 }
 
 // UnmarshalJSON reads Cinder's form, with any number of decimals, or RFC 3339.

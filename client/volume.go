@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -85,22 +84,6 @@ type VolumeAttachment struct {
 	HostName     *string `json:"host_name"`
 	Device       *string `json:"device"`
 	AttachedAt   Time    `json:"attached_at"`
-}
-
-// MarshalJSON writes an empty metadata as {} and empty lists as []: the stock clients do not take null there.
-func (v Volume) MarshalJSON() ([]byte, error) {
-	type wire Volume
-	w := wire(v)
-	if w.Metadata == nil {
-		w.Metadata = map[string]string{}
-	}
-	if w.Links == nil {
-		w.Links = []Link{}
-	}
-	if w.Attachments == nil {
-		w.Attachments = []VolumeAttachment{}
-	}
-	return json.Marshal(w)
 }
 
 // DisplayName is the volume's name; empty if it has none.

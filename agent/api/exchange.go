@@ -94,9 +94,14 @@ func (w *statusWriter) Write(p []byte) (int, error) {
 
 // json answers with a body.
 func (x *exchange) json(code int, v any) error {
+	return x.write(code, func(body *bytes.Buffer) error { return json.NewEncoder(body).Encode(v) })
+}
+
+// write answers with the JSON that fill writes.
+func (x *exchange) write(code int, fill func(body *bytes.Buffer) error) error {
 	body := answers.Get().(*bytes.Buffer)
 	defer recycle(body)
-	if err := json.NewEncoder(body).Encode(v); err != nil {
+	if err := fill(body); err != nil {
 		return err
 	}
 	x.w.Header().Set("Content-Type", "application/json")

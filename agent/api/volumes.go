@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -128,26 +129,19 @@ func (s *Server) listVolumesDetail(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	list := make([]plainVolume, len(all))
 	links := x.linker()
-	for i, v := range all {
-		list[i] = plain(*v)
-		list[i].Links = links(v.ID)
-	}
-	return x.json(http.StatusOK, map[string][]plainVolume{"volumes": list})
-}
-
-// plainVolume is a client.Volume that encoding/json writes by itself: what a MarshalJSON returns it reads once more, which
-// a list of a thousand volumes feels.
-type plainVolume client.Volume
-
-// plain has no null where client.Volume's MarshalJSON writes an empty list or object.
-func plain(v client.Volume) plainVolume {
-	if v.Metadata == nil {
-		v.Metadata = map[string]string{}
-	}
-	v.Links, v.Attachments = orEmpty(v.Links), orEmpty(v.Attachments)
-	return plainVolume(v)
+	return x.write(http.StatusOK, func(body *bytes.Buffer) error {
+		body.WriteString(`{"volumes":[`)
+		for i, v := range all {
+			if i > 0 {
+				body.WriteByte(',')
+			}
+			v.Links = links(v.ID)
+			body.Write(v.AppendJSON(body.AvailableBuffer()))
+		}
+		body.WriteString("]}\n")
+		return nil
+	})
 }
 
 // summary is a volume in Cinder's short list.
