@@ -213,6 +213,12 @@ type peerVolumes struct {
 func (x *exchange) merge(local peerVolumes) []*client.Volume {
 	lists := append([]peerVolumes{local}, askLists[peerVolumes](x, "/v3/volumes/detail")...)
 	all := make([]*client.Volume, 0, len(local.Volumes))
+	if len(lists) == 1 { // one list has each volume once
+		for i := range local.Volumes {
+			all = append(all, &local.Volumes[i])
+		}
+		return all
+	}
 	place, epochs := make(map[string]int, len(local.Volumes)), make(map[string]uint64, len(local.Volumes))
 	for _, list := range lists {
 		for i := range list.Volumes {

@@ -18,7 +18,7 @@ type Memo[T any] struct {
 	clone func(T) T
 
 	mu    sync.Mutex
-	known map[string]memorized[T]
+	known map[string]*memorized[T] // never changed once it is here: others may be reading it
 }
 
 type memorized[T any] struct {
@@ -36,26 +36,37 @@ func (m *Memo[T]) All(tx Tx) ([]T, error) {
 	m.mu.Lock()
 	known := m.known
 	m.mu.Unlock()
-	all, now := make([]T, 0, len(known)), make(map[string]memorized[T], len(known))
+	all, keys, misses := make([]T, 0, len(known)), make([]string, 0, len(known)), map[string]*memorized[T]{}
 	err := tx.Each(m.table.name, func(key string, value []byte) (err error) {
-		k, ok := known[key]
-		if !ok || !bytes.Equal(k.value, value) {
-			k = memorized[T]{value: value}
+		k := known[key]
+		if k == nil || !bytes.Equal(k.value, value) {
+			k = &memorized[T]{value: value}
 			if k.record, err = m.table.decode(key, value); err != nil {
 				return err
 			}
+			misses[key] = k
 		}
-		if len(now) < maxMemorized {
-			now[key] = k
-		}
-		all = append(all, m.clone(k.record))
+		keys, all = append(keys, key), append(all, m.clone(k.record))
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	m.mu.Lock()
-	m.known = now // never changed from here on: others may be reading it
-	m.mu.Unlock()
+	if len(misses) > 0 || len(known) > len(keys) {
+		m.keep(keys, known, misses)
+	}
 	return all, nil
+}
+
+// keep makes known what was just read, the first of it if that is too much.
+func (m *Memo[T]) keep(keys []string, known, misses map[string]*memorized[T]) {
+	now := make(map[string]*memorized[T], min(len(keys), maxMemorized))
+	for _, key := range keys[:min(len(keys), maxMemorized)] {
+		if now[key] = misses[key]; now[key] == nil {
+			now[key] = known[key]
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.known = now
 }
