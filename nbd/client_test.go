@@ -110,7 +110,7 @@ func TestRequestsOfACaller(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			requests := make(chan seen, 10)
 			d := dialFake(t, c.flags, 4*gib, func(r request) uint32 {
-				requests <- seen{r.Type, r.CommandFlags, r.Offset, r.Length}
+				requests <- seen{r.command, r.flags, r.offset, uint32(r.length)}
 				return 0
 			})
 			if err := c.call(d); !errors.Is(err, c.err) {
@@ -134,11 +134,11 @@ func TestZeroFallsBack(t *testing.T) {
 	for _, code := range []uint32{codeEOVERFLOW, codeEINVAL} {
 		var refused, served atomic.Int64
 		d := dialFake(t, everything, 1<<30, func(r request) uint32 {
-			if r.Length > maxPayload {
+			if r.length > maxPayload {
 				refused.Add(1)
 				return code
 			}
-			served.Add(int64(r.Length))
+			served.Add(int64(r.length))
 			return 0
 		})
 		if err := d.ZeroAt(0, 1<<30, dataplane.ZeroMode{MayUnmap: true}); err != nil || refused.Load() != 1 || served.Load() != 1<<30 {
@@ -147,10 +147,10 @@ func TestZeroFallsBack(t *testing.T) {
 	}
 	var written atomic.Int64
 	d := dialFake(t, everything, 1<<20, func(r request) uint32 {
-		if r.Type == cmdWriteZeroes {
+		if r.command == cmdWriteZeroes {
 			return codeENOTSUP
 		}
-		written.Add(int64(r.Length))
+		written.Add(int64(r.length))
 		return 0
 	})
 	if err := d.ZeroAt(0, 1<<20, dataplane.ZeroMode{}); err != nil || written.Load() != 1<<20 {
@@ -288,11 +288,11 @@ func TestEndInTheMidstOfAPayload(t *testing.T) {
 		_, err := d.ReadAt(make([]byte, 512<<10), 0)
 		result <- err
 	}()
-	await(t, "the payload has begun", func() bool {
+	await(t, "the request is in flight", func() bool {
 		l := d.links[0]
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		return l.slots[0].uses == 1 && !l.slots[0].busy
+		return l.slots[0].uses == 1
 	})
 	d.Close()
 	wantError(t, <-result, dataplane.ErrClosed)

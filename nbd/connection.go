@@ -105,7 +105,7 @@ func (s *Server) transmit(conn, raw net.Conn, session Session, log *slog.Logger)
 	if err != nil {
 		return err
 	}
-	if now.Size < session.Size || now.Flags != session.Flags || now.MinBlock != session.MinBlock {
+	if now.Size < session.Size || now.Flags|session.offered() != session.Flags || now.MinBlock != session.MinBlock {
 		return fmt.Errorf("export %s is not what the client was told: %w", session.Export, ErrNoExport)
 	}
 	t, err := newTransmission(conn, raw, x, session, &s.shared, log)

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
 	"github.com/cvold/cvold/dataplane"
-	"github.com/pojntfx/go-nbd/pkg/protocol"
 )
 
 const (
@@ -108,17 +108,22 @@ func (d *Device) cause() error {
 
 // do sends a request and waits for its reply. p is what a WRITE sends or a READ fills.
 func (d *Device) do(command, flags uint16, off, n int64, p []byte) error {
+	_, err := d.ask(command, flags, off, n, p)
+	return err
+}
+
+// ask is do with what the answer says beside an error.
+func (d *Device) ask(command, flags uint16, off, n int64, p []byte) ([]dataplane.Extent, error) {
 	var s *slot
 	select {
 	case s = <-d.free:
 	case <-d.ended:
-		return d.cause()
+		return nil, d.cause()
 	}
 	defer func() { d.free <- s }()
-	h := protocol.TransmissionRequestHeader{Type: command, CommandFlags: flags, Offset: uint64(off), Length: uint32(n)}
-	var err error
-	if h.Handle, err = s.begin(h, p); err != nil {
-		return err
+	h := head{command: command, flags: flags, offset: uint64(off), length: uint64(n)}
+	if err := s.begin(&h, p); err != nil {
+		return nil, err
 	}
 	if s.timer != nil {
 		s.timer.Reset(d.timeout)
@@ -127,7 +132,8 @@ func (d *Device) do(command, flags uint16, off, n int64, p []byte) error {
 	if err := s.link.send(h, p); err != nil {
 		d.end(fmt.Errorf("%w: send: %w", dataplane.ErrDisconnected, err))
 	}
-	return <-s.done // from the receiver always, for until then it may write to p
+	err := <-s.done // from the receiver always, for until then it may write to p
+	return s.answer.extents, err
 }
 
 // enter is the check with which calls begin; who gets nil must leave the gate.
@@ -260,13 +266,40 @@ func tooLong(err error) bool {
 	return errors.As(err, &reply) && (reply.code == codeEOVERFLOW || reply.code == codeEINVAL)
 }
 
-// Extents implements dataplane.Device: a server's word on holes is not asked for, so all is data.
+// Extents implements dataplane.Device with BLOCK_STATUS for base:allocation: zeroes are what the server calls
+// NBD_STATE_ZERO. All is data where the server has no such context.
 func (d *Device) Extents(ctx context.Context, off, n int64, fn func(dataplane.Extent) error) error {
 	if err := d.enter(off, n, false); err != nil {
 		return err
 	}
 	defer d.gate.leave()
-	return dataplane.AllData(ctx, off, n, fn)
+	if !d.session.Allocation {
+		return dataplane.AllData(ctx, off, n, fn)
+	}
+	for n > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		extents, err := d.ask(cmdBlockStatus, 0, off, min(n, d.longest()), nil)
+		if err != nil {
+			return err
+		}
+		for _, e := range extents {
+			if err := fn(e); err != nil {
+				return err
+			}
+			off, n = off+e.Length, n-e.Length
+		}
+	}
+	return nil
+}
+
+// longest is the longest range of a request without payload.
+func (d *Device) longest() int64 {
+	if d.session.Extended {
+		return math.MaxInt64
+	}
+	return longestDescriptor
 }
 
 // Info implements dataplane.Device. Without the server's word on its blocks they are taken for 512 bytes, unless the
@@ -304,7 +337,7 @@ func (d *Device) Close() error {
 // farewell sends NBD_CMD_DISC and ends TLS, as well as can be done in a short time.
 func (l *link) farewell() {
 	l.raw.SetWriteDeadline(time.Now().Add(farewellTimeout))
-	l.send(protocol.TransmissionRequestHeader{Type: cmdDisconnect}, nil)
+	l.send(head{command: cmdDisconnect}, nil)
 	if l.conn != l.raw {
 		l.conn.Close()
 	}

@@ -95,7 +95,8 @@ type negotiated struct {
 }
 
 func sameExport(a, b Session) bool {
-	return a.Size == b.Size && a.Flags == b.Flags && a.MinBlock == b.MinBlock && a.MaxPayload == b.MaxPayload
+	return a.Size == b.Size && a.Flags == b.Flags && a.MinBlock == b.MinBlock && a.MaxPayload == b.MaxPayload &&
+		a.Allocation == b.Allocation
 }
 
 func closeAll(connections []negotiated) {

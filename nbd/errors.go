@@ -92,9 +92,13 @@ func wireCode(err error, command, flags uint16) uint32 {
 type replyError struct {
 	command uint16
 	code    uint32
+	text    string // the server's words
 }
 
 func (e *replyError) Error() string {
+	if e.text != "" {
+		return fmt.Sprintf("%s answered with error %d (%.200q): %v", commandName(e.command), e.code, e.text, e.Unwrap())
+	}
 	return fmt.Sprintf("%s answered with error %d: %v", commandName(e.command), e.code, e.Unwrap())
 }
 

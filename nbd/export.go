@@ -40,6 +40,7 @@ type served struct {
 	info    dataplane.Info
 	gate    gate    // around each request: the write fence
 	flusher flusher // sticky until the export is added anew
+	pace    pace
 	counters
 
 	mu            sync.Mutex
@@ -97,7 +98,7 @@ func (x *served) session() (Session, error) {
 
 // flags are the transmission flags. CAN_MULTI_CONN holds because all connections share one device and one flusher.
 func (x *served) flags() uint16 {
-	flags := canFlags | canFlush | canMultiConn
+	flags := canFlags | canFlush | canMultiConn | canCache
 	if x.ReadOnly || x.info.ReadOnly {
 		return flags | canReadOnly
 	}

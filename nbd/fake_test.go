@@ -5,6 +5,8 @@ import (
 	"net"
 	"path/filepath"
 	"testing"
+
+	"github.com/pojntfx/go-nbd/pkg/protocol"
 )
 
 // fakeServer accepts connections on a unix socket and lets script play the server on each, until the test ends.
@@ -40,17 +42,33 @@ func greetFake(conn net.Conn, flags uint16, size int64) error {
 	if _, err := conn.Write(b[:]); err != nil {
 		return err
 	}
-	var flagsAndOption [4 + optionSize]byte
-	if _, err := io.ReadFull(conn, flagsAndOption[:]); err != nil {
+	if _, err := io.CopyN(io.Discard, conn, 4); err != nil {
 		return err
 	}
-	h := decodeOption((*[optionSize]byte)(flagsAndOption[4:]))
-	if _, err := io.CopyN(io.Discard, conn, int64(h.Length)); err != nil {
+	h, err := refuseUntil(conn, optGo)
+	if err != nil {
 		return err
 	}
 	reply := appendOptionReply(nil, h.ID, repInfo, encodeExport(Session{Size: size, Flags: flags}))
-	_, err := conn.Write(appendOptionReply(reply, h.ID, repAck, nil))
+	_, err = conn.Write(appendOptionReply(reply, h.ID, repAck, nil))
 	return err
+}
+
+// refuseUntil reads options until one comes, and does not know the others.
+func refuseUntil(conn net.Conn, want uint32) (protocol.NegotiationOptionHeader, error) {
+	for {
+		var b [optionSize]byte
+		if _, err := io.ReadFull(conn, b[:]); err != nil {
+			return protocol.NegotiationOptionHeader{}, err
+		}
+		h := decodeOption(&b)
+		if _, err := io.CopyN(io.Discard, conn, int64(h.Length)); err != nil || h.ID == want {
+			return h, err
+		}
+		if _, err := conn.Write(appendOptionReply(nil, h.ID, repErrUnsup, nil)); err != nil {
+			return h, err
+		}
+	}
 }
 
 // serveFake answers requests with the codes that answer gives; reads are answered with zeroes.
@@ -60,18 +78,18 @@ func serveFake(conn net.Conn, answer func(request) uint32) {
 		if _, err := io.ReadFull(conn, b[:]); err != nil {
 			return
 		}
-		r := request{TransmissionRequestHeader: decodeRequest(&b)}
-		if r.Type == cmdDisconnect {
+		r := request{head: compactHead(decodeRequest(&b))}
+		if r.command == cmdDisconnect {
 			return
 		}
-		if r.Type == cmdWrite {
-			io.CopyN(io.Discard, conn, int64(r.Length))
+		if r.command == cmdWrite {
+			io.CopyN(io.Discard, conn, int64(r.length))
 		}
 		code := answer(r)
 		reply := make([]byte, replySize)
-		encodeReply(reply, code, r.Handle)
-		if r.Type == cmdRead && code == 0 {
-			reply = append(reply, make([]byte, r.Length)...)
+		encodeReply(reply, code, r.cookie)
+		if r.command == cmdRead && code == 0 {
+			reply = append(reply, make([]byte, r.length)...)
 		}
 		if _, err := conn.Write(reply); err != nil {
 			return

@@ -144,7 +144,7 @@ func FuzzServerTransmission(f *testing.F) {
 		if readOnly && !bytes.Equal(device.contents(), make([]byte, 64<<10)) {
 			t.Error("a read-only export was written")
 		}
-		if !s.shared.bytes.TryAcquire(s.shared.limits.TotalBytes) {
+		if s.shared.budget.inUse() != 0 {
 			t.Error("memory was not given back")
 		}
 		if err := s.Close(context.Background()); err != nil {

@@ -40,6 +40,12 @@ func (h *handshake) run(ctx context.Context) (Session, error) {
 	}
 	h.session.identify(h.conn)
 	h.session.Export = h.export
+	if len(h.export) > maxString {
+		return Session{}, fmt.Errorf("export name of %d bytes: %w", len(h.export), ErrNoExport)
+	}
+	if err := h.extend(); err != nil {
+		return Session{}, err
+	}
 	if err := h.open(); err != nil {
 		return Session{}, err
 	}
@@ -96,9 +102,6 @@ func (h *handshake) startTLS(ctx context.Context) error {
 
 // open sends NBD_OPT_GO, asking for the size constraints, and so promising to keep them ("Size constraints").
 func (h *handshake) open() error {
-	if len(h.export) > maxString {
-		return fmt.Errorf("export name of %d bytes: %w", len(h.export), ErrNoExport)
-	}
 	question := binary.BigEndian.AppendUint32(nil, uint32(len(h.export)))
 	question = append(question, h.export...)
 	question = binary.BigEndian.AppendUint16(question, 1)
@@ -118,11 +121,30 @@ func (h *handshake) open() error {
 			}
 		case kind == repAck && known[infoExport]:
 			return nil
+		case kind == repErrUnsup && !h.session.Extended:
+			return h.openByName()
 		default:
 			return optionError(optGo, kind, data)
 		}
 	}
 	return fmt.Errorf("more than %d replies to GO: %w", maxReplies, ErrProtocol)
+}
+
+// openByName sends NBD_OPT_EXPORT_NAME, to a server that does not know GO. It refuses by hanging up.
+func (h *handshake) openByName() error {
+	if err := h.send(appendOption(nil, optExportName, []byte(h.export))); err != nil {
+		return err
+	}
+	answer := make([]byte, 10, 10+exportNameZeroes)
+	if h.session.ClientFlags&clientNoZeroes == 0 {
+		answer = answer[:cap(answer)]
+	}
+	if _, err := io.ReadFull(h.conn, answer); err != nil {
+		return fmt.Errorf("answer to NBD_OPT_EXPORT_NAME: %w", err)
+	}
+	h.session.Size = int64(binary.BigEndian.Uint64(answer))
+	h.session.Flags = binary.BigEndian.Uint16(answer[8:])
+	return nil
 }
 
 // inform takes one NBD_REP_INFO; unknown informations are ignored, as is right.

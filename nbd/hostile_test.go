@@ -67,6 +67,7 @@ func TestHostileNegotiation(t *testing.T) {
 	blocks := func(low, preferred, high uint32) []byte {
 		return info(export(1<<20, canFlags), encodeBlockSize(Session{MinBlock: low, PreferredBlock: preferred, MaxPayload: high}))
 	}
+	noGo := appendOptionReply(nil, optGo, repErrUnsup, nil)
 	endless := bytes.Repeat(appendOptionReply(nil, optGo, repInfo, []byte{0, 99}), maxReplies)
 	long := appendOptionReply(nil, optGo, repInfo, make([]byte, maxReplyData+1))
 	for name, c := range map[string]struct {
@@ -96,7 +97,8 @@ func TestHostileNegotiation(t *testing.T) {
 		"policy":               {appendOptionReply(nil, optGo, repErrPolicy, []byte("no")), ErrRefused},
 		"TLS":                  {appendOptionReply(nil, optGo, repErrTLSReqd, nil), ErrTLSRequired},
 		"shutdown":             {appendOptionReply(nil, optGo, repErrShutdown, nil), dataplane.ErrDisconnected},
-		"no GO":                {appendOptionReply(nil, optGo, repErrUnsup, nil), dataplane.ErrNotSupported},
+		"no GO, half a size":   {noGo, io.ErrUnexpectedEOF},
+		"no GO, a size":        {noGo, nil},
 		"half a reply":         {appendOptionReply(nil, optGo, repAck, nil)[:19], io.ErrUnexpectedEOF},
 		"half of its data":     {info(export(512, canFlags))[:25], io.ErrUnexpectedEOF},
 		"nothing":              {nil, io.EOF},
@@ -104,8 +106,17 @@ func TestHostileNegotiation(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o := fakeServer(t, func(conn net.Conn) {
 				conn.Write([]byte("NBDMAGICIHAVEOPT\x00\x01"))
-				io.ReadFull(conn, make([]byte, 4+optionSize+len(ask("", infoBlockSize))))
+				io.CopyN(io.Discard, conn, 4)
+				refuseUntil(conn, optGo)
 				conn.Write(c.reply)
+				switch name {
+				case "no GO, a size":
+					refuseUntil(conn, optExportName)
+					conn.Write(append([]byte{0, 0, 0, 0, 0, 0, 2, 0, 0, 1}, make([]byte, exportNameZeroes)...))
+				case "no GO, half a size":
+					refuseUntil(conn, optExportName)
+					conn.Write([]byte{0, 0})
+				}
 			})
 			d, err := Dial(timeLimit(t), o)
 			if err == nil {

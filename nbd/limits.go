@@ -37,19 +37,23 @@ const (
 	defaultOptions = 256
 	// nbdcopy keeps 64 requests in flight, the kernel 128 at most, qemu 16.
 	defaultRequests = 64
-	// Two requests of the largest size, or 64 of 1 MiB.
-	defaultConnectionBytes = 64 << 20
-	// Eight connections with full pipelines.
-	defaultTotalBytes = 512 << 20
-	// With stallPiece: slower than 4 KiB/s is no client but a burden.
+	// One request of the largest size, or 32 of 1 MiB.
+	defaultConnectionBytes = 32 << 20
+	// What is in flight stays in the processor's caches or does not matter: more was measured to bring nothing.
+	defaultTotalBytes = 64 << 20
+	// With stallPiece: slower than 9 KiB/s is no client but a burden.
 	defaultStallTimeout = 60 * time.Second
 	// A client that reads takes what is left within a round trip.
 	defaultDrainTimeout = 2 * time.Second
 
 	// stallPiece is the progress that a peer must make within StallTimeout.
-	stallPiece = 256 << 10
+	stallPiece = 512 << 10
+	// cachePiece is how much a NBD_CMD_CACHE reads at once.
+	cachePiece = 256 << 10
 	// maxOptionData is the longest option data that is read: two strings and a list of information requests.
 	maxOptionData = 2*maxString + 1024
+	// maxQueries of one NBD_OPT_LIST_META_CONTEXT or NBD_OPT_SET_META_CONTEXT are looked at.
+	maxQueries = 64
 	// bufferedBytes is the read buffer of a connection: room for many headers, while payloads mostly go past it.
 	bufferedBytes = 16 << 10
 	// acceptRetry is the pause after a failed accept, mostly for want of file descriptors.

@@ -25,7 +25,8 @@ type negotiation struct {
 	find    func(name string) *served // nil: no such export
 	list    func() []*served
 
-	session Session // what is known so far: who the client is, and its flags
+	session  Session // what is known so far: who the client is, and its flags
+	selected selection
 }
 
 // errAborted ends a negotiation at the client's wish.
@@ -49,8 +50,8 @@ func (n *negotiation) run(ctx context.Context) (Session, error) {
 	return Session{}, fmt.Errorf("more than %d options: %w", n.limits.Options, ErrProtocol)
 }
 
-// greet exchanges the flags ("Newstyle negotiation", "Client flags"). A client that does not speak the fixed form could
-// only send NBD_OPT_EXPORT_NAME, which is not served.
+// greet exchanges the flags ("Newstyle negotiation", "Client flags"). A client that does not speak the fixed form can
+// only send NBD_OPT_EXPORT_NAME.
 func (n *negotiation) greet() error {
 	b := binary.BigEndian.AppendUint64(nil, protocol.NEGOTIATION_MAGIC_OLDSTYLE)
 	b = binary.BigEndian.AppendUint64(b, protocol.NEGOTIATION_MAGIC_OPTION)
@@ -63,7 +64,7 @@ func (n *negotiation) greet() error {
 		return fmt.Errorf("client flags: %w", err)
 	}
 	flags := binary.BigEndian.Uint32(reply[:])
-	if flags&clientFixedNewstyle == 0 || flags&^(clientFixedNewstyle|clientNoZeroes) != 0 {
+	if flags&^(clientFixedNewstyle|clientNoZeroes) != 0 {
 		return fmt.Errorf("client flags %#x: %w", flags, ErrProtocol)
 	}
 	n.session.ClientFlags = flags
@@ -80,23 +81,45 @@ func (n *negotiation) option(ctx context.Context) (*Session, error) {
 	if h.OptionMagic != protocol.NEGOTIATION_MAGIC_OPTION {
 		return nil, fmt.Errorf("option magic %#x: %w", h.OptionMagic, ErrProtocol)
 	}
+	if n.session.ClientFlags&clientFixedNewstyle == 0 && h.ID != optExportName {
+		return nil, fmt.Errorf("option %d without fixed newstyle: %w", h.ID, ErrProtocol)
+	}
 	switch {
 	case h.ID == optExportName:
-		// It cannot be refused but by ending the session ("Option types"); GO can do all it can, and answer.
-		return nil, fmt.Errorf("NBD_OPT_EXPORT_NAME is not served: %w", ErrProtocol)
+		return n.exportName(h)
 	case h.ID == optAbort:
 		return nil, n.abort(h)
 	case h.ID == optStartTLS:
 		return nil, n.startTLS(ctx, h)
 	case n.require && !n.session.TLS:
 		return nil, n.refuse(h, repErrTLSReqd, "this server speaks with you after NBD_OPT_STARTTLS only")
-	case h.ID == optList:
+	}
+	switch h.ID {
+	case optList:
 		return nil, n.listExports(h)
-	case h.ID == optInfo, h.ID == optGo:
+	case optInfo, optGo:
 		return n.describe(h)
+	case optStructuredReply, optExtendedHeaders:
+		return nil, n.replies(h)
+	case optListMetaContext, optSetMetaContext:
+		return nil, n.contexts(h)
 	default:
 		return nil, n.refuse(h, repErrUnsup, "option is not supported")
 	}
+}
+
+// replies answers NBD_OPT_STRUCTURED_REPLY and NBD_OPT_EXTENDED_HEADERS, of which the second one prevails.
+func (n *negotiation) replies(h protocol.NegotiationOptionHeader) error {
+	switch {
+	case h.Length != 0:
+		return n.refuse(h, repErrInvalid, "the option has no data")
+	case n.session.Extended && h.ID == optStructuredReply:
+		return n.answer(h, repErrExtended, []byte("extended headers were negotiated already"))
+	case n.session.Extended:
+		return n.answer(h, repErrInvalid, []byte("extended headers were negotiated already"))
+	}
+	n.session.Structured, n.session.Extended = true, h.ID == optExtendedHeaders
+	return n.answer(h, repAck, nil)
 }
 
 // refuse reads the option's data away and replies with an error, whose text is for people ("Option reply types").
@@ -145,6 +168,8 @@ func (n *negotiation) startTLS(ctx context.Context, h protocol.NegotiationOption
 		return fmt.Errorf("TLS handshake: %w", err)
 	}
 	n.conn = secured
+	n.session.Structured, n.session.Extended = false, false
+	n.selected = selection{}
 	n.session.identify(secured)
 	return nil
 }

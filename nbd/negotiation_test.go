@@ -22,7 +22,7 @@ func TestGreeting(t *testing.T) {
 	if got := connectRaw(t, o).receive(greetingSize); string(got) != want {
 		t.Errorf("greeted with %q", got)
 	}
-	for flags, closes := range map[uint32]bool{1: false, 3: false, 0: true, 2: true, 4: true, 7: true, math.MaxUint32: true} {
+	for flags, closes := range map[uint32]bool{1: false, 3: false, 4: true, 7: true, math.MaxUint32: true} {
 		c := connectRaw(t, o)
 		c.receive(greetingSize)
 		c.send(binary.BigEndian.AppendUint32(nil, flags))
@@ -34,12 +34,60 @@ func TestGreeting(t *testing.T) {
 	}
 }
 
+// TestExportName: the option that ends the haggling without a reply, for clients that know nothing else, too.
+func TestExportName(t *testing.T) {
+	foreign := NewExport("foreign", "", newMemory(512))
+	foreign.Admit = func(Client) error { return errors.New("not you") }
+	s := startServer(t, ServerOptions{TLS: newAuthority(t).serverConfig()}, NewExport("disk", "", newMemory(4096)), foreign)
+	o, forced := listen(t, s, "unix", ListenOptions{}), listen(t, s, "unix", ListenOptions{RequireTLS: true})
+	begin := func(o DialOptions, flags uint32) *raw {
+		c := connectRaw(t, o)
+		c.receive(greetingSize)
+		c.send(binary.BigEndian.AppendUint32(nil, flags))
+		return c
+	}
+	for flags, zeroes := range map[uint32]int{0: 124, 1: 124, 2: 0, 3: 0} {
+		c := begin(o, flags)
+		c.send(appendOption(nil, optExportName, []byte("disk")))
+		b := c.receive(10 + zeroes)
+		if size := binary.BigEndian.Uint64(b); size != 4096 || binary.BigEndian.Uint16(b[8:])&canFlags == 0 {
+			t.Errorf("flags %d: answered with %x", flags, b)
+		}
+		if code := c.request(header(cmdRead, 0, 0, 512)); code != 0 {
+			t.Errorf("flags %d: a read is answered with %d", flags, code)
+		}
+	}
+	for name, c := range map[string]struct {
+		to      DialOptions
+		flags   uint32
+		options []byte
+	}{
+		"missing":            {o, 3, appendOption(nil, optExportName, []byte("missing"))},
+		"not admitted":       {o, 3, appendOption(nil, optExportName, []byte("foreign"))},
+		"too long":           {o, 3, appendOption(nil, optExportName, make([]byte, maxString+1))},
+		"TLS is required":    {forced, 3, appendOption(nil, optExportName, []byte("disk"))},
+		"another, not fixed": {o, 0, appendOption(nil, optInfo, ask("disk"))},
+		"GO, not fixed":      {o, 2, appendOption(nil, optGo, ask("disk"))},
+		"4 GiB":              {o, 3, binary.BigEndian.AppendUint32(appendOption(nil, optExportName, nil)[:12], math.MaxUint32)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client := begin(c.to, c.flags)
+			client.send(c.options)
+			client.wantClosed()
+		})
+	}
+	extended := greeted(t, o)
+	extended.wantOption(optExtendedHeaders, nil, repAck)
+	extended.send(appendOption(nil, optExportName, []byte("disk")))
+	extended.wantClosed()
+}
+
 func TestInfoHonoursWhatIsAsked(t *testing.T) {
 	device := newMemory(4096)
 	device.info = dataplane.Info{MinBlock: 4096, PreferredBlock: 65536}
 	s := startServer(t, ServerOptions{}, NewExport("disk", "described", device))
 	o := listen(t, s, "unix", ListenOptions{})
-	export := encodeExport(Session{Size: 4096, Flags: canFlags | canFlush | canFUA | canTrim | canWriteZeroes | canMultiConn})
+	export := encodeExport(Session{Size: 4096, Flags: canFlags | canFlush | canFUA | canTrim | canWriteZeroes | canMultiConn | canCache})
 	blocks := encodeBlockSize(Session{MinBlock: 4096, PreferredBlock: 65536, MaxPayload: maxPayload})
 	name, description := []byte("\x00\x01disk"), []byte("\x00\x02described")
 	for _, c := range []struct {
@@ -104,8 +152,11 @@ func TestRefusedOptionsAreDrained(t *testing.T) {
 		data []byte
 		want uint32
 	}{
-		{"structured replies", 8, nil, repErrUnsup},
-		{"meta context", 10, make([]byte, 100<<10), repErrUnsup},
+		{"structured replies with data", optStructuredReply, []byte("x"), repErrInvalid},
+		{"extended headers with data", optExtendedHeaders, []byte("x"), repErrInvalid},
+		{"SET before structured replies", optSetMetaContext, encodeQueries("disk", "base:allocation"), repErrInvalid},
+		{"LIST before structured replies", optListMetaContext, encodeQueries("disk"), repErrInvalid},
+		{"contexts with too much data", optSetMetaContext, make([]byte, 100<<10), repErrTooBig},
 		{"unknown", math.MaxUint32, []byte("x"), repErrUnsup},
 		{"peek", 4, []byte("disk"), repErrUnsup},
 		{"STARTTLS without TLS", optStartTLS, nil, repErrUnsup},
@@ -146,7 +197,7 @@ func TestNegotiationEnds(t *testing.T) {
 	})
 	t.Run("EXPORT_NAME", func(t *testing.T) {
 		client := greeted(t, o)
-		client.send(appendOption(nil, optExportName, []byte("disk")))
+		client.send(appendOption(nil, optExportName, []byte("missing")))
 		client.wantClosed()
 	})
 	t.Run("magic", func(t *testing.T) {

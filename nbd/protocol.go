@@ -1,7 +1,6 @@
 package nbd
 
 import (
-	"encoding/binary"
 	"fmt"
 
 	"github.com/pojntfx/go-nbd/pkg/protocol"
@@ -22,9 +21,15 @@ const (
 	optInfo       = protocol.NEGOTIATION_ID_OPTION_INFO
 	optGo         = protocol.NEGOTIATION_ID_OPTION_GO
 
+	optStructuredReply = uint32(8)
+	optListMetaContext = uint32(9)
+	optSetMetaContext  = uint32(10)
+	optExtendedHeaders = uint32(11)
+
 	repAck         = protocol.NEGOTIATION_TYPE_REPLY_ACK
 	repServer      = protocol.NEGOTIATION_TYPE_REPLY_SERVER
 	repInfo        = protocol.NEGOTIATION_TYPE_REPLY_INFO
+	repMetaContext = uint32(4)
 	repError       = uint32(1 << 31)
 	repErrUnsup    = protocol.NEGOTIATION_TYPE_REPLY_ERR_UNSUPPORTED
 	repErrPolicy   = repError | 2
@@ -33,6 +38,7 @@ const (
 	repErrUnknown  = protocol.NEGOTIATION_TYPE_REPLY_ERR_UNKNOWN
 	repErrShutdown = repError | 7
 	repErrTooBig   = repError | 9
+	repErrExtended = repError | 10
 
 	infoExport      = protocol.NEGOTIATION_TYPE_INFO_EXPORT
 	infoName        = protocol.NEGOTIATION_TYPE_INFO_NAME
@@ -45,19 +51,52 @@ const (
 	canFUA         = uint16(1 << 3)
 	canTrim        = uint16(1 << 5)
 	canWriteZeroes = uint16(1 << 6)
+	canDF          = uint16(1 << 7)
 	canMultiConn   = protocol.NEGOTIATION_REPLY_FLAGS_CAN_MULTI_CONN
+	canCache       = uint16(1 << 10)
 	canFastZero    = uint16(1 << 11)
+	// canStatusPayload is NBD_FLAG_BLOCK_STATUS_PAYLOAD.
+	canStatusPayload = uint16(1 << 12)
 
 	cmdRead        = protocol.TRANSMISSION_TYPE_REQUEST_READ
 	cmdWrite       = protocol.TRANSMISSION_TYPE_REQUEST_WRITE
 	cmdDisconnect  = protocol.TRANSMISSION_TYPE_REQUEST_DISC
 	cmdFlush       = uint16(3)
 	cmdTrim        = uint16(4)
+	cmdCache       = uint16(5)
 	cmdWriteZeroes = uint16(6)
+	cmdBlockStatus = uint16(7)
 
 	flagFUA      = uint16(1 << 0)
 	flagNoHole   = uint16(1 << 1)
+	flagDF       = uint16(1 << 2)
+	flagReqOne   = uint16(1 << 3)
 	flagFastZero = uint16(1 << 4)
+	flagPayload  = uint16(1 << 5) // NBD_CMD_FLAG_PAYLOAD_LEN
+
+	magicStructured      = uint32(0x668e33ef)
+	magicExtendedRequest = uint32(0x21e41c71)
+	magicExtendedReply   = uint32(0x6e8a278c)
+
+	replyDone = uint16(1 << 0)
+
+	chunkNone        = uint16(0)
+	chunkData        = uint16(1)
+	chunkHole        = uint16(2)
+	chunkStatus      = uint16(5)
+	chunkStatusExt   = uint16(6)
+	chunkError       = uint16(1<<15 | 1)
+	chunkErrorOffset = uint16(1<<15 | 2)
+
+	stateHole = uint64(1 << 0)
+	stateZero = uint64(1 << 1)
+)
+
+// contextAllocation is the one metadata context that the protocol defines, and allocationID what it is called by in
+// transmission here.
+const (
+	contextAllocation = "base:allocation"
+	allocationID      = uint32(1)
 )
 
 const (
@@ -74,15 +113,6 @@ const (
 	usualBlock = 4096
 )
 
-// The lengths of the fixed parts of messages.
-const (
-	greetingSize    = 18
-	optionSize      = 16
-	optionReplySize = 20
-	requestSize     = 28
-	replySize       = 16
-)
-
 func commandName(command uint16) string {
 	switch command {
 	case cmdRead:
@@ -95,78 +125,13 @@ func commandName(command uint16) string {
 		return "FLUSH"
 	case cmdTrim:
 		return "TRIM"
+	case cmdCache:
+		return "CACHE"
 	case cmdWriteZeroes:
 		return "WRITE_ZEROES"
+	case cmdBlockStatus:
+		return "BLOCK_STATUS"
 	default:
 		return fmt.Sprintf("command %d", command)
 	}
-}
-
-func decodeRequest(b *[requestSize]byte) protocol.TransmissionRequestHeader {
-	return protocol.TransmissionRequestHeader{
-		RequestMagic: binary.BigEndian.Uint32(b[0:]),
-		CommandFlags: binary.BigEndian.Uint16(b[4:]),
-		Type:         binary.BigEndian.Uint16(b[6:]),
-		Handle:       binary.BigEndian.Uint64(b[8:]),
-		Offset:       binary.BigEndian.Uint64(b[16:]),
-		Length:       binary.BigEndian.Uint32(b[24:]),
-	}
-}
-
-func encodeRequest(b *[requestSize]byte, h protocol.TransmissionRequestHeader) {
-	binary.BigEndian.PutUint32(b[0:], protocol.TRANSMISSION_MAGIC_REQUEST)
-	binary.BigEndian.PutUint16(b[4:], h.CommandFlags)
-	binary.BigEndian.PutUint16(b[6:], h.Type)
-	binary.BigEndian.PutUint64(b[8:], h.Handle)
-	binary.BigEndian.PutUint64(b[16:], h.Offset)
-	binary.BigEndian.PutUint32(b[24:], h.Length)
-}
-
-func decodeReply(b *[replySize]byte) protocol.TransmissionReplyHeader {
-	return protocol.TransmissionReplyHeader{
-		ReplyMagic: binary.BigEndian.Uint32(b[0:]),
-		Error:      binary.BigEndian.Uint32(b[4:]),
-		Handle:     binary.BigEndian.Uint64(b[8:]),
-	}
-}
-
-// encodeReply writes a simple reply into the first replySize bytes of b.
-func encodeReply(b []byte, code uint32, handle uint64) {
-	binary.BigEndian.PutUint32(b[0:], protocol.TRANSMISSION_MAGIC_REPLY)
-	binary.BigEndian.PutUint32(b[4:], code)
-	binary.BigEndian.PutUint64(b[8:], handle)
-}
-
-func decodeOption(b *[optionSize]byte) protocol.NegotiationOptionHeader {
-	return protocol.NegotiationOptionHeader{
-		OptionMagic: binary.BigEndian.Uint64(b[0:]),
-		ID:          binary.BigEndian.Uint32(b[8:]),
-		Length:      binary.BigEndian.Uint32(b[12:]),
-	}
-}
-
-// appendOption appends an option with its data.
-func appendOption(b []byte, id uint32, data []byte) []byte {
-	b = binary.BigEndian.AppendUint64(b, protocol.NEGOTIATION_MAGIC_OPTION)
-	b = binary.BigEndian.AppendUint32(b, id)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(data)))
-	return append(b, data...)
-}
-
-func decodeOptionReply(b *[optionReplySize]byte) protocol.NegotiationReplyHeader {
-	return protocol.NegotiationReplyHeader{
-		ReplyMagic: binary.BigEndian.Uint64(b[0:]),
-		ID:         binary.BigEndian.Uint32(b[8:]),
-		Type:       binary.BigEndian.Uint32(b[12:]),
-		Length:     binary.BigEndian.Uint32(b[16:]),
-	}
-}
-
-// appendOptionReply appends a reply to option id with its data.
-func appendOptionReply(b []byte, id, kind uint32, data []byte) []byte {
-	b = binary.BigEndian.AppendUint64(b, protocol.NEGOTIATION_MAGIC_REPLY)
-	b = binary.BigEndian.AppendUint32(b, id)
-	b = binary.BigEndian.AppendUint32(b, kind)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(data)))
-	return append(b, data...)
 }

@@ -39,11 +39,15 @@ func greeted(t testing.TB, o DialOptions) *raw {
 	return c
 }
 
-// opened is in transmission.
+// opened is in transmission, with simple replies.
 func opened(t testing.TB, o DialOptions) *raw {
 	t.Helper()
 	c := connectRaw(t, o)
-	if _, err := (&handshake{conn: c, export: o.Export}).run(t.Context()); err != nil {
+	h := &handshake{conn: c, export: o.Export}
+	if err := h.greet(); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.open(); err != nil {
 		t.Fatal(err)
 	}
 	return c
@@ -90,7 +94,7 @@ func (c *raw) replies(id uint32) (kinds []uint32, replies [][]byte) {
 			c.t.Fatalf("reply %+v to option %d", r, id)
 		}
 		kinds, replies = append(kinds, r.Type), append(replies, c.receive(int(r.Length)))
-		if r.Type != repInfo && r.Type != repServer {
+		if r.Type != repInfo && r.Type != repServer && r.Type != repMetaContext {
 			return kinds, replies
 		}
 	}

@@ -48,8 +48,17 @@ var validations = []struct {
 	{"disk", cmdRead, 1 << 15, 0, 1, codeEINVAL}, {"disk", cmdRead, 1 << 2, 0, 1, codeEINVAL},
 	{"slow", cmdWriteZeroes, flagFastZero, 0, 1, codeEINVAL}, {"slow", cmdWriteZeroes, flagNoHole, 0, 1, 0},
 
-	// commands that are unknown, or known to others: CACHE, BLOCK_STATUS, RESIZE
-	{"disk", 5, 0, 0, 4096, codeEINVAL}, {"disk", 7, 0, 0, 4096, codeEINVAL}, {"disk", 8, 0, 0, 4096, codeEINVAL},
+	// CACHE, in pieces, bounded like a read
+	{"disk", cmdCache, 0, 0, 4096, 0}, {"disk", cmdCache, 0, 0, maxPayload, 0}, {"disk", cmdCache, 0, diskSize, 0, 0}, {"fixed", cmdCache, 0, 0, mib, 0},
+	{"disk", cmdCache, 0, 0, maxPayload + 1, codeEOVERFLOW}, {"disk", cmdCache, 0, diskSize, 1, codeEINVAL}, {"disk", cmdCache, flagNoHole, 0, 1, codeEINVAL},
+	{"sectors", cmdCache, 0, 1, 512, codeEINVAL},
+
+	// what was not negotiated: DF, BLOCK_STATUS, payloads
+	{"disk", cmdRead, flagDF, 0, 512, codeEINVAL}, {"disk", cmdBlockStatus, 0, 0, 4096, codeEINVAL}, {"disk", cmdBlockStatus, flagReqOne, 0, 4096, codeEINVAL},
+	{"disk", cmdWrite, flagPayload, 0, 4096, codeEINVAL},
+
+	// commands that are unknown, or known to others: RESIZE
+	{"disk", 8, 0, 0, 4096, codeEINVAL},
 	{"disk", 9, 0, 0, math.MaxUint32, codeEINVAL}, {"disk", math.MaxUint16, math.MaxUint16, 0, 0, codeEINVAL},
 
 	// FLUSH has no range

@@ -10,8 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/semaphore"
 )
 
 // ServerOptions says how a Server behaves. The zero value serves plain connections with the default limits.
@@ -59,7 +57,7 @@ func NewServer(o ServerOptions) *Server {
 	limits := o.Limits.withDefaults()
 	return &Server{
 		tls: o.TLS, log: log,
-		shared:      shared{limits: limits, bytes: semaphore.NewWeighted(limits.TotalBytes), observer: o.RequestSeconds},
+		shared:      shared{limits: limits, budget: newBudget(limits.TotalBytes), observer: o.RequestSeconds},
 		closed:      make(chan struct{}),
 		exports:     map[string]*served{},
 		draining:    map[string]*served{},
@@ -250,6 +248,7 @@ func (s *Server) finish(ctx context.Context) error {
 	}()
 	select {
 	case <-ended:
+		s.shared.buffers.empty()
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("connections still have requests in flight: %w", context.Cause(ctx))

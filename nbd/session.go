@@ -19,6 +19,12 @@ type Session struct {
 	Flags uint16 `json:"flags"`
 	// ClientFlags are the client flags of the handshake ("Client flags").
 	ClientFlags uint32 `json:"client_flags"`
+	// Structured replies were negotiated, by their own option or with Extended.
+	Structured bool `json:"structured,omitempty"`
+	// Extended headers were negotiated.
+	Extended bool `json:"extended,omitempty"`
+	// Allocation: the metadata context base:allocation was selected, so NBD_CMD_BLOCK_STATUS may be used.
+	Allocation bool `json:"allocation,omitempty"`
 	// MinBlock, PreferredBlock and MaxPayload are the size constraints in bytes ("Size constraints").
 	MinBlock       uint32 `json:"min_block"`
 	PreferredBlock uint32 `json:"preferred_block"`
@@ -30,6 +36,9 @@ type Session struct {
 	TLS bool `json:"tls"`
 	// Certificate is the client's verified certificate (DER), or empty; on the client it is the server's.
 	Certificate []byte `json:"certificate,omitempty"`
+
+	// contextID is what the server calls base:allocation; the client's.
+	contextID uint32
 }
 
 // Client is who is at the other end of a server's connection.
@@ -55,7 +64,18 @@ func (s Session) Client() (Client, error) {
 	return c, nil
 }
 
-func (s Session) has(flag uint16) bool { return s.Flags&flag != 0 }
+func (s *Session) has(flag uint16) bool { return s.Flags&flag != 0 }
+
+// offered are the transmission flags that a session has beyond the export's own, for what was negotiated.
+func (s *Session) offered() (flags uint16) {
+	if s.Structured {
+		flags |= canDF
+	}
+	if s.Extended && s.Allocation {
+		flags |= canStatusPayload
+	}
+	return flags
+}
 
 // identify sets who is at the other end of conn.
 func (s *Session) identify(conn net.Conn) {

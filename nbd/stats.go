@@ -13,7 +13,7 @@ type Observer interface{ Observe(float64) }
 // Counts are totals since the server, or the export, began.
 type Counts struct {
 	// Requests answered, by command.
-	Reads, Writes, Zeroes, Trims, Flushes uint64
+	Reads, Writes, Zeroes, Trims, Flushes, Caches, Statuses uint64
 	// Refused requests, which never reached the device: unknown, misplaced, unaligned, not allowed.
 	Refused uint64
 	// Failed requests: the device's errors.
@@ -54,6 +54,7 @@ type ClientStats struct {
 // counters are Counts in the making.
 type counters struct {
 	reads, writes, zeroes, trims, flushes atomic.Uint64
+	caches, statuses                      atomic.Uint64
 	refused, failed                       atomic.Uint64
 	bytesRead, bytesWritten               atomic.Uint64
 }
@@ -61,25 +62,25 @@ type counters struct {
 func (c *counters) snapshot() Counts {
 	return Counts{
 		Reads: c.reads.Load(), Writes: c.writes.Load(), Zeroes: c.zeroes.Load(), Trims: c.trims.Load(),
-		Flushes: c.flushes.Load(), Refused: c.refused.Load(), Failed: c.failed.Load(),
+		Flushes: c.flushes.Load(), Caches: c.caches.Load(), Statuses: c.statuses.Load(), Refused: c.refused.Load(), Failed: c.failed.Load(),
 		BytesRead: c.bytesRead.Load(), BytesWritten: c.bytesWritten.Load(),
 	}
 }
 
 // count books a request that was answered with code.
-func (c *counters) count(r request, code uint32) {
-	if r.refused != 0 {
+func (c *counters) count(r *request, code uint32) {
+	if r.refused.code != 0 {
 		c.refused.Add(1)
 		return
 	}
 	if code != 0 {
 		c.failed.Add(1)
 	}
-	n := uint64(r.Length)
+	n := r.length
 	if code != 0 {
 		n = 0
 	}
-	switch r.Type {
+	switch r.command {
 	case cmdRead:
 		c.reads.Add(1)
 		c.bytesRead.Add(n)
@@ -92,6 +93,10 @@ func (c *counters) count(r request, code uint32) {
 		c.trims.Add(1)
 	case cmdFlush:
 		c.flushes.Add(1)
+	case cmdCache:
+		c.caches.Add(1)
+	case cmdBlockStatus:
+		c.statuses.Add(1)
 	}
 }
 

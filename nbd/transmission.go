@@ -13,14 +13,14 @@ import (
 	"time"
 
 	"github.com/pojntfx/go-nbd/pkg/protocol"
-	"golang.org/x/sync/semaphore"
 )
 
 // transmission is the server's end of one connection after negotiation ("Transmission").
 //
 // Its workers are the bound on requests in flight. One of them has the turn: it reads a request with all that belongs to
 // it, passes the turn on, carries the request out and replies. Nothing is handed from one goroutine to another, and no
-// request is read that there is no worker and no memory for.
+// request is read that there is no worker and no memory for. While the device answers as fast as memory does, the turn
+// is kept: then one worker does request after request, with one warm buffer, and short replies leave together.
 type transmission struct {
 	conn    net.Conn // with TLS the secured one
 	raw     net.Conn // the socket below it
@@ -33,29 +33,29 @@ type transmission struct {
 	log    *slog.Logger
 
 	turn    chan struct{} // holds one token: the right to read, and to the three fields below
-	reader  *bufio.Reader
+	intake  intake
 	stopped bool // no request follows
 	started int  // workers
 
 	idle    atomic.Int64 // workers that wait for the turn
 	workers sync.WaitGroup
-
-	bytes   *semaphore.Weighted // this connection's payload in flight
-	writing sync.Mutex          // one reply at a time
-	header  [replySize]byte     // a reply without payload, under writing
+	memory  *allowance // this connection's payload in flight
+	outlet  outlet
+	watch   *watch
 
 	ctx    context.Context // ends waiting for memory
 	cancel context.CancelFunc
 	mu     sync.Mutex
 	ending bool  // no further request is to be read
 	cause  error // why it ended, if not in good order
+	timed  bool  // the socket has a read deadline
 }
 
 // shared is what all connections of a server share.
 type shared struct {
 	limits   Limits
 	buffers  bufferPool
-	bytes    *semaphore.Weighted // payload in flight on all connections
+	budget   *budget // payload in flight on all connections
 	counters counters
 	observer Observer
 }
@@ -72,9 +72,14 @@ func newTransmission(conn, raw net.Conn, x *served, session Session, shared *sha
 	t := &transmission{
 		conn: conn, raw: raw, export: x, session: session, client: client, since: time.Now(), shared: shared, log: log,
 		turn:   make(chan struct{}, 1),
-		reader: bufio.NewReaderSize(conn, bufferedBytes),
-		bytes:  semaphore.NewWeighted(shared.limits.ConnectionBytes),
+		memory: shared.budget.allow(shared.limits.ConnectionBytes),
 	}
+	t.intake = intake{
+		conn: conn, reader: bufio.NewReaderSize(conn, bufferedBytes), deadline: t.await,
+		idle: shared.limits.IdleTimeout, stall: shared.limits.StallTimeout,
+	}
+	t.outlet = outlet{conn: conn, raw: raw, stall: shared.limits.StallTimeout, composer: composer{session: &t.session}}
+	t.watch = newWatch(t.late)
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t, nil
 }
@@ -91,6 +96,7 @@ func (t *transmission) run() error {
 	t.staff()
 	t.turn <- struct{}{}
 	t.workers.Wait()
+	t.watch.stop()
 	t.conn.Close() // with TLS this says goodbye first
 	t.raw.Close()
 	t.mu.Lock()
@@ -114,16 +120,50 @@ func (t *transmission) work() {
 	for {
 		<-t.turn
 		t.idle.Add(-1)
-		r, ok := t.next()
-		if ok && t.idle.Load() == 0 {
-			t.staff()
+		r, todo, kept := t.serve()
+		if kept {
+			t.passOn(todo)
 		}
-		t.turn <- struct{}{}
-		if !ok {
+		if todo {
+			t.perform(&r, false)
+		} else if kept {
 			return
 		}
-		t.perform(r)
 		t.idle.Add(1)
+	}
+}
+
+// passOn gives the turn to another worker, and sees to it that there is one if there can be.
+func (t *transmission) passOn(more bool) {
+	if more && t.idle.Load() == 0 {
+		t.staff()
+	}
+	t.turn <- struct{}{}
+}
+
+// late passes on the turn of a worker whose device is late.
+func (t *transmission) late() {
+	t.export.pace.stumbled()
+	t.settle()
+	t.passOn(true)
+}
+
+// serve does requests while the turn is worth keeping. It returns the first one that is not: it is to do, with the turn
+// kept. With the turn kept and nothing to do no request follows; without it the turn was taken away.
+func (t *transmission) serve() (r request, todo, kept bool) {
+	for {
+		r, ok := t.next()
+		if !ok {
+			t.settle()
+			return r, false, true
+		}
+		if !t.export.pace.quick(&r) {
+			t.settle()
+			return r, true, true
+		}
+		if !t.perform(&r, true) {
+			return r, false, false
+		}
 	}
 }
 
@@ -134,7 +174,7 @@ func (t *transmission) next() (request, bool) {
 	}
 	r, err := t.read()
 	switch {
-	case err == nil && r.Type == cmdDisconnect && r.refused != 0:
+	case err == nil && r.command == cmdDisconnect && r.refused.code != 0:
 		// NBD_CMD_DISC is in no rule: "There is no reply"; what is in flight is carried out before the close.
 		t.stopped = true
 	case err != nil:
@@ -150,123 +190,117 @@ func (t *transmission) next() (request, bool) {
 // read reads a request, validates it, and reads its payload into a buffer or, when it is refused, away. io.EOF is the
 // end of the stream between two requests.
 func (t *transmission) read() (request, error) {
-	h, err := t.readHeader()
+	h, err := t.readHead()
 	if err != nil {
 		return request{}, err
 	}
-	r := request{TransmissionRequestHeader: h, refused: validate(h, &t.session)}
-	if n := r.payloadSize(); n > 0 {
+	r := request{head: h}
+	follows := h.follows(t.session.Extended)
+	if t.session.Extended && follows > uint64(t.session.MaxPayload) {
+		return r, fmt.Errorf("%s with a payload of %d bytes: %w", commandName(h.command), follows, ErrProtocol)
+	}
+	if h.command == cmdBlockStatus && follows > 0 && t.session.has(canStatusPayload) {
+		return r, t.readContexts(&r, follows)
+	}
+	r.refused = validate(h, &t.session)
+	if n := r.room(); n > 0 {
 		if r.buffer, err = t.reserve(n); err != nil {
 			return r, err
 		}
-		if r.Type == cmdWrite {
-			return r, t.receive(r.buffer.payload(n))
-		}
+	}
+	if follows == 0 {
 		return r, nil
 	}
-	if r.Type == cmdWrite {
-		return r, t.skip(int64(h.Length))
+	if !t.intake.ready(int(follows)) {
+		t.settle()
 	}
-	return r, nil
+	if r.buffer == nil || h.command != cmdWrite {
+		return r, t.came(fmt.Sprintf("payload of a refused %s", commandName(h.command)), t.intake.skip(follows))
+	}
+	return r, t.came("write payload", t.intake.fill(r.buffer.payload(int(follows))))
 }
 
-func (t *transmission) readHeader() (protocol.TransmissionRequestHeader, error) {
-	if t.reader.Buffered() < requestSize {
-		if err := t.await(t.shared.limits.IdleTimeout); err != nil {
-			return protocol.TransmissionRequestHeader{}, err
-		}
-		if _, err := t.reader.Peek(1); err != nil {
-			return protocol.TransmissionRequestHeader{}, t.ended(err)
-		}
-		if err := t.await(t.shared.limits.StallTimeout); err != nil {
-			return protocol.TransmissionRequestHeader{}, err
-		}
+// readContexts reads the payload of a BLOCK_STATUS, which has the length that the head of others has.
+func (t *transmission) readContexts(r *request, n uint64) error {
+	payload := make([]byte, min(n, 8+4*maxContexts))
+	if err := t.came("contexts", t.intake.fill(payload)); err != nil {
+		return err
 	}
-	b, err := t.reader.Peek(requestSize)
+	if err := t.came("contexts", t.intake.skip(n-uint64(len(payload)))); err != nil {
+		return err
+	}
+	length, named, ok := parseContexts(payload)
+	r.length, r.unanswered = length, !named
+	r.refused = validate(r.head, &t.session)
+	if r.refused.code == 0 && (!ok || n > uint64(len(payload))) {
+		r.refused = refusal{codeEINVAL, "the payload does not name selected metadata contexts, each once"}
+	}
+	return nil
+}
+
+func (t *transmission) readHead() (head, error) {
+	size, want := requestSize, protocol.TRANSMISSION_MAGIC_REQUEST
+	if t.session.Extended {
+		size, want = extendedSize, magicExtendedRequest
+	}
+	if !t.intake.ready(size) {
+		t.settle()
+	}
+	b, err := t.intake.head(size)
 	if err != nil {
-		return protocol.TransmissionRequestHeader{}, fmt.Errorf("request header: %w", t.ended(inside(err)))
+		return head{}, t.came("request", err)
 	}
-	h := decodeRequest((*[requestSize]byte)(b))
-	if h.RequestMagic != protocol.TRANSMISSION_MAGIC_REQUEST {
-		return h, fmt.Errorf("request magic %#x: %w", h.RequestMagic, ErrProtocol)
+	magic, h := decodeHead(b, t.session.Extended)
+	if magic != want {
+		return h, fmt.Errorf("request magic %#x: %w", magic, ErrProtocol)
 	}
-	_, err = t.reader.Discard(requestSize)
-	return h, err
+	return h, nil
 }
 
-// receive fills p from the connection.
-func (t *transmission) receive(p []byte) error {
-	for len(p) > 0 {
-		if err := t.await(t.shared.limits.StallTimeout); err != nil {
-			return err
-		}
-		n, err := io.ReadFull(t.reader, p[:min(len(p), stallPiece)])
-		if err != nil {
-			return fmt.Errorf("write payload: %w", t.ended(inside(err)))
-		}
-		p = p[n:]
+// came is the error of a read with what was to be read, or errEnding in place of what end and cut make of it.
+func (t *transmission) came(what string, err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
-}
-
-// skip reads n bytes away.
-func (t *transmission) skip(n int64) error {
-	for n > 0 {
-		if err := t.await(t.shared.limits.StallTimeout); err != nil {
-			return err
-		}
-		skipped, err := t.reader.Discard(int(min(n, stallPiece)))
-		if err != nil {
-			return fmt.Errorf("payload of a refused request: %w", t.ended(inside(err)))
-		}
-		n -= int64(skipped)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ending {
+		return errEnding
 	}
-	return nil
-}
-
-// inside is an error in the midst of a message, where the end of the stream is none in good order.
-func inside(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
+	return fmt.Errorf("%s: %w", what, err)
 }
 
 // await gives the client d for the next read; zero is for ever. A connection that is ending keeps its past deadline.
 func (t *transmission) await(d time.Duration) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.ending {
+	switch {
+	case t.ending:
 		return errEnding
+	case d == 0 && !t.timed:
+		return nil
+	case d == 0:
+		t.timed = false
+		return t.raw.SetReadDeadline(time.Time{})
 	}
-	var deadline time.Time
-	if d > 0 {
-		deadline = time.Now().Add(d)
-	}
-	return t.raw.SetReadDeadline(deadline)
-}
-
-// ended is errEnding in place of what end and cut make of a read.
-func (t *transmission) ended(err error) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.ending {
-		return errEnding
-	}
-	return err
+	t.timed = true
+	return t.raw.SetReadDeadline(time.Now().Add(d))
 }
 
 // reserve waits until n bytes of payload may be in flight, on this connection and on all. Meanwhile nothing is read.
 func (t *transmission) reserve(n int) (*buffer, error) {
 	size := bufferSize(n)
-	if t.bytes.Acquire(t.ctx, size) != nil {
-		return nil, errEnding
+	if !t.memory.try(size) {
+		t.settle()
+		if t.memory.wait(t.ctx, size) != nil {
+			return nil, errEnding
+		}
 	}
-	if t.shared.bytes.Acquire(t.ctx, size) != nil {
-		t.bytes.Release(size)
-		return nil, errEnding
+	b, err := t.shared.buffers.get(n)
+	if err != nil {
+		t.memory.give(size)
 	}
-	return t.shared.buffers.get(n), nil
+	return b, err
 }
 
 func (t *transmission) release(b *buffer) {
@@ -275,76 +309,79 @@ func (t *transmission) release(b *buffer) {
 	}
 	size := b.size()
 	t.shared.buffers.put(b)
-	t.shared.bytes.Release(size)
-	t.bytes.Release(size)
+	t.memory.give(size)
 }
 
-// perform carries a request out, unless it is refused, and replies.
-func (t *transmission) perform(r request) {
+// perform carries a request out, unless it is refused, and replies. With the turn it reports whether that was kept; then
+// the reply may leave later, with others.
+func (t *transmission) perform(r *request, turn bool) (kept bool) {
 	began := time.Now()
-	code := r.refused
-	if code == 0 {
-		code = t.carryOut(r)
+	o := outcome{refusal: r.refused}
+	kept = turn
+	if o.code == 0 {
+		call := uint64(0)
+		if turn {
+			call = t.watch.begin()
+		}
+		o = t.carryOut(r)
+		kept = turn && t.watch.end(call)
+		t.export.pace.took(r, time.Since(began))
 	}
-	t.count(r, code)
-	t.export.count(r, code)
-	t.shared.counters.count(r, code)
-	t.reply(r, code)
+	t.count(r, o.code)
+	t.export.count(r, o.code)
+	t.shared.counters.count(r, o.code)
+	if err := t.outlet.reply(r, o, kept); err != nil {
+		t.fail(fmt.Errorf("reply: %w", err))
+	}
 	t.release(r.buffer)
 	if t.shared.observer != nil {
 		t.shared.observer.Observe(time.Since(began).Seconds())
+	}
+	return kept
+}
+
+// settle sends the replies that are held: before anything that can take time.
+func (t *transmission) settle() {
+	if err := t.outlet.flush(); err != nil {
+		t.fail(fmt.Errorf("reply: %w", err))
 	}
 }
 
 // carryOut does the request inside the export's fence: after the export was removed it is answered ESHUTDOWN
 // ("Terminating the transmission phase").
-func (t *transmission) carryOut(r request) uint32 {
+func (t *transmission) carryOut(r *request) (o outcome) {
 	if !t.export.gate.enter() {
-		return codeESHUTDOWN
+		return outcome{refusal: refusal{codeESHUTDOWN, codeWords[codeESHUTDOWN]}}
 	}
 	defer t.export.gate.leave()
-	err := t.export.carryOut(r)
-	if err != nil {
-		t.logFailure(r, err)
+	var err error
+	if r.command == cmdBlockStatus {
+		if !r.unanswered {
+			o.extents, err = t.export.status(t.ctx, r.head)
+		}
+	} else {
+		err = t.export.carryOut(r)
 	}
-	return wireCode(err, r.Type, r.CommandFlags)
+	if err == nil {
+		return o
+	}
+	t.logFailure(r, err)
+	code := wireCode(err, r.command, r.flags)
+	return outcome{refusal: refusal{code, codeWords[code]}}
 }
 
 // logFailure tells of panics and of flushes that failed; other errors are the client's to tell.
-func (t *transmission) logFailure(r request, err error) {
-	log := t.log.With("command", commandName(r.Type), "offset", r.Offset, "length", r.Length, "error", err)
+func (t *transmission) logFailure(r *request, err error) {
+	log := t.log.With("command", commandName(r.command), "offset", r.offset, "length", r.length, "error", err)
 	if p := (*panicError)(nil); errors.As(err, &p) {
 		log.Error("a device panicked", "stack", string(p.stack))
 		return
 	}
-	if r.Type == cmdFlush {
+	if r.command == cmdFlush {
 		log.Error("flush failed: the export refuses flushes until it is added anew")
 		return
 	}
 	log.Debug("request failed")
-}
-
-// reply sends a simple reply ("Simple reply message"), in one write. A client that does not take it is cut off.
-func (t *transmission) reply(r request, code uint32) {
-	t.writing.Lock()
-	defer t.writing.Unlock()
-	message := t.header[:]
-	if code == 0 && r.Type == cmdRead && r.buffer != nil {
-		message = r.buffer.reply(int(r.Length))
-	}
-	encodeReply(message, code, r.Handle)
-	for len(message) > 0 {
-		if err := t.raw.SetWriteDeadline(time.Now().Add(t.shared.limits.StallTimeout)); err != nil {
-			t.fail(err)
-			return
-		}
-		n, err := t.conn.Write(message[:min(len(message), stallPiece)])
-		if err != nil {
-			t.fail(fmt.Errorf("reply: %w", err))
-			return
-		}
-		message = message[n:]
-	}
 }
 
 // fail cuts the connection off for a reason.

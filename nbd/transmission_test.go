@@ -67,7 +67,7 @@ func TestRequestsInFlight(t *testing.T) {
 }
 
 // TestBytesInFlight: payload beyond the limit of a connection waits in its client's socket, and so does payload beyond
-// the limit of the server, of whichever connection.
+// the limit of the server, of whichever connection, but for one short request.
 func TestBytesInFlight(t *testing.T) {
 	for name, limits := range map[string]Limits{
 		"connection": {ConnectionBytes: maxPayload},
@@ -87,7 +87,7 @@ func TestBytesInFlight(t *testing.T) {
 			sent := make(chan struct{})
 			go func() {
 				defer close(sent)
-				second.sendRequest(header(cmdWrite, 0, 0, 4096))
+				second.sendRequest(header(cmdWrite, 0, 0, 2*guaranteed))
 			}()
 			select {
 			case <-began:
@@ -109,7 +109,7 @@ func TestWaitForMemoryEndsWithTheConnection(t *testing.T) {
 	busy, waiting := opened(t, o), opened(t, o)
 	busy.sendRequest(header(cmdWrite, 0, 0, maxPayload))
 	<-began
-	waiting.sendRequest(header(cmdWrite, 0, 0, 4096))
+	sendHeader(waiting, cmdWrite, 0, 2*guaranteed)
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
 	wantError(t, s.Remove(ended, "disk"), context.Canceled)
@@ -165,7 +165,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 	}
 	await(t, "it is cut off", func() bool { return s.Stats().Connections == 1 })
 	mustRead(t, other, 64<<10, 0)
-	await(t, "its memory was given back", func() bool { return s.shared.bytes.TryAcquire(s.shared.limits.TotalBytes) })
+	await(t, "its memory was given back", func() bool { return s.shared.budget.inUse() == 0 })
 }
 
 // TestEndsOfTheStream: leaving between two requests is in order, in the midst of one it is not.
@@ -275,11 +275,14 @@ func TestRepliesLeaveInOneWrite(t *testing.T) {
 func TestBuffers(t *testing.T) {
 	var pool bufferPool
 	for _, n := range []int{0, 1, 4096, 4097, 1 << 20, 1<<20 + 1, maxPayload} {
-		b := pool.get(n)
-		if len(b.payload(n)) != n || len(b.reply(n)) != n+replySize || b.size() != bufferSize(n) || b.size() < int64(n) {
+		b, err := pool.get(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(b.payload(n)) != n || len(b.framed(replySize, n)) != n+replySize || b.size() != bufferSize(n) || b.size() < int64(n) {
 			t.Errorf("a buffer for %d bytes has %d and %d", n, len(b.payload(n)), b.size())
 		}
-		if uintptr(unsafe.Pointer(&b.framed[replySize]))%uintptr(pageSize) != 0 {
+		if uintptr(unsafe.Pointer(&b.payload(1)[0]))%uintptr(pageSize) != 0 {
 			t.Errorf("the payload of %d bytes does not begin at a page", n)
 		}
 		pool.put(b)
