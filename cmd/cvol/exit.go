@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cvold/cvold/client"
+	"github.com/cvold/cvold/dataplane"
+	"github.com/cvold/cvold/nbd"
 )
 
 // The exit codes. Scripts rely on them: a code never changes its meaning.
@@ -41,8 +43,8 @@ var exits = []struct {
 	{exitTimeout, "not done in time; what was asked for may still happen", isTimeout},
 	{exitForbidden, "this user may not do it", isForbidden},
 	{exitUnreachable, "the agent, or a node that it had to ask, cannot be reached", isUnreachable},
-	{exitNotFound, "there is no such volume, volume type, migration, attachment or section of the configuration", client.IsNotFound},
-	{exitRefused, "the agent refused: the request or the volume's state does not allow it", isRefused},
+	{exitNotFound, "there is no such volume, volume type, migration, attachment, section of the configuration or device", isNotFound},
+	{exitRefused, "refused: the request, or the state of the volume or device, does not allow it", isRefused},
 	{exitOther, "any other error", func(error) bool { return true }},
 }
 
@@ -154,7 +156,21 @@ func isForbidden(err error) bool {
 }
 
 func isRefused(err error) bool {
-	return refusedWith(err, http.StatusBadRequest, http.StatusConflict, http.StatusRequestEntityTooLarge)
+	return isRefusedDevice(err) || refusedWith(err, http.StatusBadRequest, http.StatusConflict, http.StatusRequestEntityTooLarge)
+}
+
+// isRefusedDevice: a device that a command without an agent opens is in use, read-only, or none.
+func isRefusedDevice(err error) bool {
+	for _, refusal := range []error{dataplane.ErrBusy, dataplane.ErrReadOnly, dataplane.ErrNotSupported, nbd.ErrRefused, nbd.ErrTLSRequired, nbd.ErrNoTLS, nbd.ErrURI} {
+		if errors.Is(err, refusal) {
+			return true
+		}
+	}
+	return false
+}
+
+func isNotFound(err error) bool {
+	return client.IsNotFound(err) || errors.Is(err, dataplane.ErrNotFound)
 }
 
 // refusedWith says that the agent answered with one of these codes.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -21,13 +22,15 @@ const (
 
 // device is an open file.
 type device struct {
-	driver *Driver
-	vol    *volume
-	name   string
-	mode   dataplane.Mode
-	info   dataplane.Info
-	fd     int
-	gate   gate
+	can     abilities
+	release func() // gives back what is shared with other devices, after fd is closed
+	size    *atomic.Int64
+	block   int64 // alignment of offsets and lengths
+	name    string
+	mode    dataplane.Mode
+	info    dataplane.Info
+	fd      int
+	gate    gate
 
 	sync    sync.Mutex // one at a time: the kernel reports a failed flush to one caller only
 	syncErr error      // the first failure, which stays
@@ -75,7 +78,10 @@ func (d *Driver) open(v dataplane.Volume, vol *volume, mode dataplane.Mode) (*de
 		FastZero: !mode.ReadOnly && (d.can.punch || d.can.zeroRange),
 	}
 	vol.size.Store(max(o.size, vol.size.Load()))
-	return &device{driver: d, vol: vol, name: v.Name, mode: mode, info: info, fd: fd}, nil
+	return &device{
+		can: d.can, release: func() { d.release(vol, mode) }, size: &vol.size, block: sector,
+		name: v.Name, mode: mode, info: info, fd: fd,
+	}, nil
 }
 
 // mediumOf is a description that reads the medium, if there can be one, instead of fd.
@@ -97,7 +103,7 @@ func (f *device) begin(what string, off, n int64, writes bool) error {
 	if err := f.gate.enter(); err != nil {
 		return fmt.Errorf("%s %s: %w", what, f.name, err)
 	}
-	err := dataplane.CheckRange(off, n, f.vol.size.Load(), sector)
+	err := dataplane.CheckRange(off, n, f.size.Load(), f.block)
 	if err == nil && writes && f.mode.ReadOnly {
 		err = dataplane.ErrReadOnly
 	}
@@ -202,7 +208,7 @@ func (f *device) Size() (int64, error) {
 		return 0, err
 	}
 	defer f.gate.leave()
-	return f.vol.size.Load(), nil
+	return f.size.Load(), nil
 }
 
 // Info is dataplane.Device.Info.
@@ -212,7 +218,7 @@ func (f *device) Info() dataplane.Info { return f.info }
 func (f *device) Close() error {
 	err := f.gate.close(closeTimeout, func() {
 		_ = unix.Close(f.fd)
-		f.driver.release(f.vol, f.mode)
+		f.release()
 	})
 	if err != nil {
 		return fmt.Errorf("close %s: %w", f.name, err)

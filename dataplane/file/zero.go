@@ -28,10 +28,10 @@ func (f *device) ZeroAt(off, n int64, mode dataplane.ZeroMode) error {
 	}
 	defer f.gate.leave()
 	err := fmt.Errorf("no fast way: %w", dataplane.ErrNotSupported)
-	if mode.MayUnmap && f.driver.can.punch {
+	if mode.MayUnmap && f.can.punch {
 		err = f.erase(punchMode, off, n)
 	}
-	if f.driver.can.zeroRange && errors.Is(border(err), dataplane.ErrNotSupported) {
+	if f.can.zeroRange && errors.Is(border(err), dataplane.ErrNotSupported) {
 		err = f.erase(zeroMode, off, n)
 	}
 	if !mode.FastOnly && errors.Is(border(err), dataplane.ErrNotSupported) {
@@ -52,7 +52,7 @@ func (f *device) Discard(off, n int64) error {
 		return err
 	}
 	defer f.gate.leave()
-	if !f.driver.can.punch {
+	if !f.can.punch {
 		return nil
 	}
 	err := border(f.erase(punchMode, off, n))
@@ -84,7 +84,7 @@ func (f *device) Extents(ctx context.Context, off, n int64, fn func(dataplane.Ex
 		return err
 	}
 	defer f.gate.leave()
-	if !f.driver.can.holes {
+	if !f.can.holes {
 		return dataplane.AllData(ctx, off, n, fn)
 	}
 	if err := f.flush(unix.Fsync); err != nil {
