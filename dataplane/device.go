@@ -3,6 +3,7 @@ package dataplane
 import (
 	"context"
 	"fmt"
+	"os"
 )
 
 // Device is an opened volume: a fixed number of bytes that can be read and written in any order.
@@ -78,6 +79,10 @@ type Info struct {
 	Medium bool
 	// Path is the local file or block device behind the device, or empty. A wrapper that must see the I/O clears it.
 	Path string
+	// File is the open local file behind the device, or nil: what is read from it at an offset is what ReadAt would give, at
+	// the same speed, so that it may be sent without a copy. It is good until Close. A wrapper that must see the I/O
+	// clears it.
+	File *os.File
 }
 
 // Extent is a run of bytes. Zero means it certainly reads as zeroes; otherwise nothing is known of its bytes.

@@ -159,6 +159,9 @@ func (x *served) retire() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.retired = true
+	for t := range x.transmissions {
+		t.outlet.hasten()
+	}
 }
 
 // drain ends the connections: what was carried out is answered, within timeout. It returns when they have ended or been

@@ -3,6 +3,7 @@ package nbd
 import (
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,37 +19,39 @@ type outlet struct {
 	conn  net.Conn // with TLS the secured one
 	raw   net.Conn
 	stall time.Duration
+	drain time.Duration // for what is sent from a file once the export is removed
 
 	mu       sync.Mutex
 	composer composer
 	held     []byte    // short replies that have not left
+	all      [][]byte  // they, and a reply that leaves with them
 	armed    time.Time // when the write deadline was set
+
+	// sending and hastened: what is sent from a file is inside the export's fence, which must not wait for a client.
+	sending, hastened atomic.Bool
 }
 
-// reply sends the reply to r, after those that are held. With hold a short one may stay, until flush.
+// reply sends the reply to r, and with it those that are held. With hold a short one is copied and stays, until there is one
+// without, or flush.
 func (o *outlet) reply(r *request, how outcome, hold bool) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	parts := o.composer.compose(r, how)
-	size := 0
+	size := len(o.held)
 	for _, p := range parts {
 		size += len(p)
 	}
-	if size > shortReply || len(o.held)+size > heldBytes {
-		if err := o.flushLocked(); err != nil {
-			return err
+	if hold && size-len(o.held) <= shortReply && size <= heldBytes {
+		for _, p := range parts {
+			o.held = append(o.held, p...)
 		}
-	}
-	if size > shortReply {
-		return o.write(parts, size)
-	}
-	for _, p := range parts {
-		o.held = append(o.held, p...)
-	}
-	if hold {
 		return nil
 	}
-	return o.flushLocked()
+	if len(o.held) > 0 {
+		o.all = append(append(o.all[:0], o.held), parts...)
+		o.held, parts = o.held[:0], o.all
+	}
+	return o.write(parts, size)
 }
 
 // flush sends what is held.
@@ -108,4 +111,12 @@ func (o *outlet) arm() error {
 	}
 	o.armed = now
 	return o.raw.SetWriteDeadline(now.Add(o.stall))
+}
+
+// hasten gives a client that a file is being sent to a short time to take it.
+func (o *outlet) hasten() {
+	o.hastened.Store(true)
+	if o.sending.Load() {
+		_ = o.raw.SetWriteDeadline(time.Now().Add(o.drain))
+	}
 }

@@ -167,3 +167,26 @@ var zeroGrain [holeGrain]byte
 func isZero(data []byte) bool {
 	return data[0] == 0 && bytes.Equal(data, zeroGrain[:len(data)])
 }
+
+// appendSent appends the head of a reply to a READ whose payload is not in a buffer. As it may yet fail, its chunk is not the
+// last one.
+func (c *composer) appendSent(b []byte, r *request) []byte {
+	if !c.session.Structured {
+		b = append(b, make([]byte, replySize)...)
+		encodeReply(b[len(b)-replySize:], 0, r.cookie)
+		return b
+	}
+	b = c.appendHead(b, r, chunkData, 0, dataOffsetSize+int(r.length))
+	return binary.BigEndian.AppendUint64(b, r.offset)
+}
+
+// conclude is the last chunk of such a reply.
+func (c *composer) conclude(r *request, code uint32) [][]byte {
+	c.heads, c.parts = c.heads[:0], c.parts[:0]
+	if code != 0 {
+		c.fail(r, refusal{code, codeWords[code]})
+	} else {
+		c.chunk(r, chunkNone, nil)
+	}
+	return c.parts
+}

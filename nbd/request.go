@@ -13,6 +13,8 @@ type request struct {
 	refused refusal
 	// buffer holds the payload of READ and WRITE, and is scratch for CACHE; nil for the others and for refused ones.
 	buffer *buffer
+	// sent: the payload of a READ goes from the device's file to the socket, past any buffer.
+	sent bool
 	// unanswered: a BLOCK_STATUS whose payload names no metadata context.
 	unanswered bool
 }
@@ -115,7 +117,7 @@ func (h head) follows(extended bool) uint64 {
 // room is the size of the buffer that the request needs.
 func (r *request) room() int {
 	switch {
-	case r.refused.code != 0:
+	case r.refused.code != 0, r.sent:
 		return 0
 	case r.command == cmdRead || r.command == cmdWrite:
 		return int(r.length)

@@ -78,7 +78,7 @@ func newTransmission(conn, raw net.Conn, x *served, session Session, shared *sha
 		conn: conn, reader: bufio.NewReaderSize(conn, bufferedBytes), deadline: t.await,
 		idle: shared.limits.IdleTimeout, stall: shared.limits.StallTimeout,
 	}
-	t.outlet = outlet{conn: conn, raw: raw, stall: shared.limits.StallTimeout, composer: composer{session: &t.session}}
+	t.outlet = outlet{conn: conn, raw: raw, stall: shared.limits.StallTimeout, drain: shared.limits.DrainTimeout, composer: composer{session: &t.session}}
 	t.watch = newWatch(t.late)
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t, nil
@@ -203,6 +203,7 @@ func (t *transmission) read() (request, error) {
 		return r, t.readContexts(&r, follows)
 	}
 	r.refused = validate(h, &t.session)
+	r.sent = r.refused.code == 0 && t.export.sendable(h) && t.outlet.sends()
 	if n := r.room(); n > 0 {
 		if r.buffer, err = t.reserve(n); err != nil {
 			return r, err
@@ -239,9 +240,9 @@ func (t *transmission) readContexts(r *request, n uint64) error {
 }
 
 func (t *transmission) readHead() (head, error) {
-	size, want := requestSize, protocol.TRANSMISSION_MAGIC_REQUEST
+	size, want := t.headSize(), protocol.TRANSMISSION_MAGIC_REQUEST
 	if t.session.Extended {
-		size, want = extendedSize, magicExtendedRequest
+		want = magicExtendedRequest
 	}
 	if !t.intake.ready(size) {
 		t.settle()
@@ -255,6 +256,14 @@ func (t *transmission) readHead() (head, error) {
 		return h, fmt.Errorf("request magic %#x: %w", magic, ErrProtocol)
 	}
 	return h, nil
+}
+
+// headSize is the length of the head of a request.
+func (t *transmission) headSize() int {
+	if t.session.Extended {
+		return extendedSize
+	}
+	return requestSize
 }
 
 // came is the error of a read with what was to be read, or errEnding in place of what end and cut make of it.
@@ -318,7 +327,9 @@ func (t *transmission) perform(r *request, turn bool) (kept bool) {
 	began := time.Now()
 	o := outcome{refusal: r.refused}
 	kept = turn
-	if o.code == 0 {
+	if r.sent {
+		o = t.send(r, kept)
+	} else if o.code == 0 {
 		call := uint64(0)
 		if turn {
 			call = t.watch.begin()
@@ -327,11 +338,12 @@ func (t *transmission) perform(r *request, turn bool) (kept bool) {
 		kept = turn && t.watch.end(call)
 		t.export.pace.took(r, time.Since(began))
 	}
+	hold := kept && t.intake.ready(t.headSize()) // the next reply is near
 	t.count(r, o.code)
 	t.export.count(r, o.code)
 	t.shared.counters.count(r, o.code)
-	if err := t.outlet.reply(r, o, kept); err != nil {
-		t.fail(fmt.Errorf("reply: %w", err))
+	if !r.sent {
+		t.answered(t.outlet.reply(r, o, hold))
 	}
 	t.release(r.buffer)
 	if t.shared.observer != nil {
@@ -340,9 +352,28 @@ func (t *transmission) perform(r *request, turn bool) (kept bool) {
 	return kept
 }
 
+// send replies to a READ from the device's file, inside the export's fence.
+func (t *transmission) send(r *request, hold bool) (o outcome) {
+	if !t.export.gate.enter() {
+		o = outcome{refusal: refusal{codeESHUTDOWN, codeWords[codeESHUTDOWN]}}
+		t.answered(t.outlet.reply(r, o, hold))
+		return o
+	}
+	defer t.export.gate.leave()
+	code, slow, err := t.outlet.send(r, t.export.info.File, hold)
+	if slow {
+		t.export.pace.stumbled()
+	}
+	t.answered(err)
+	return outcome{refusal: refusal{code, codeWords[code]}}
+}
+
 // settle sends the replies that are held: before anything that can take time.
-func (t *transmission) settle() {
-	if err := t.outlet.flush(); err != nil {
+func (t *transmission) settle() { t.answered(t.outlet.flush()) }
+
+// answered ends a connection that takes no replies.
+func (t *transmission) answered(err error) {
+	if err != nil {
 		t.fail(fmt.Errorf("reply: %w", err))
 	}
 }

@@ -207,7 +207,7 @@ func (c *Crash) Extents(ctx context.Context, off, n int64, fn func(dataplane.Ext
 // Info is that of the device behind, without Path.
 func (c *Crash) Info() dataplane.Info {
 	info := c.dev.Info()
-	info.Path = ""
+	info.Path, info.File = "", nil
 	return info
 }
 

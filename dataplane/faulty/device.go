@@ -257,7 +257,7 @@ func cover(e, lie dataplane.Extent, fn func(dataplane.Extent) error) error {
 // Info is that of the device behind, without Path: I/O past the wrapper would miss its faults.
 func (d *Device) Info() dataplane.Info {
 	info := d.dev.Info()
-	info.Path = ""
+	info.Path, info.File = "", nil
 	return info
 }
 

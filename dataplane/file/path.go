@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 
@@ -101,7 +102,21 @@ func newPathDevice(fd int, path string, mode dataplane.Mode, direct bool) (*devi
 		},
 	}
 	d.size.Store(size)
+	if !direct {
+		d.share()
+	}
 	return d, nil
+}
+
+// share gives the file to those who can read it without copying; without a descriptor for it they copy.
+func (f *device) share() {
+	fd, err := unix.FcntlInt(uintptr(f.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	shared := os.NewFile(uintptr(fd), f.name)
+	f.info.File = shared
+	f.release = func() { _ = shared.Close() }
 }
 
 // shape is how large it is, in which blocks, and whether its word on holes is believed.

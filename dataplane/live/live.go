@@ -55,7 +55,7 @@ type Stats struct {
 // New puts an indirection over dev, which Close closes if it is still there.
 func New(dev dataplane.Device) *Device {
 	info := dev.Info()
-	info.Path = ""
+	info.Path, info.File = "", nil
 	return &Device{info: info, beneath: dev, group: newGroup(nil), done: make(chan struct{})}
 }
 
