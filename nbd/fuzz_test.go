@@ -107,6 +107,13 @@ func (w witness) Discard(off, n int64) error {
 	return w.memory.Discard(off, n)
 }
 
+// The forms of a session, for FuzzServerTransmission.
+const (
+	formReadOnly byte = 1 << iota
+	formStructured
+	formExtended
+)
+
 // addRequests seeds with one request of each command, well-formed and not.
 func addRequests(f *testing.F) {
 	encode := func(command, flags uint16, offset uint64, length uint32, payload []byte) []byte {
@@ -114,18 +121,30 @@ func addRequests(f *testing.F) {
 		encodeRequest(&b, header(command, flags, offset, length))
 		return append(b[:], payload...)
 	}
+	extended := func(command, flags uint16, offset, length uint64, payload ...byte) []byte {
+		return append(appendHead(nil, head{command: command, flags: flags, offset: offset, length: length}, true), payload...)
+	}
+	for _, form := range []byte{formExtended, formExtended | formReadOnly} {
+		f.Add(append(extended(cmdWrite, flagPayload, 512, 512, pattern(512)...), extended(cmdRead, flagDF, 0, 64<<10)...), form)
+		f.Add(append(extended(cmdBlockStatus, flagPayload, 0, 12, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 1), extended(cmdBlockStatus, flagReqOne, 0, 1024)...), form)
+		f.Add(append(extended(cmdTrim, 0, 0, math.MaxUint64), extended(cmdCache, flagPayload, 0, 8, pattern(8)...)...), form)
+		f.Add(extended(cmdWrite, flagPayload, 0, math.MaxUint64), form)
+	}
+	f.Add(append(encode(cmdBlockStatus, 0, 0, 4096, nil), encode(cmdRead, flagDF, 0, 4096, nil)...), formStructured)
+	f.Add(append(encode(cmdCache, 0, 0, 4096, nil), encode(cmdRead, 0, 0, 64<<10, nil)...), formStructured)
 	read := encode(cmdRead, 0, 0, 512, nil)
-	f.Add(append(encode(cmdWrite, flagFUA, 512, 512, pattern(512)), read...), false)
-	f.Add(append(encode(cmdWrite, 0, math.MaxUint64, 512, pattern(512)), read...), true)
-	f.Add(bytes.Join([][]byte{encode(cmdFlush, 0, 0, 0, nil), encode(cmdTrim, 0, 0, 1024, nil), encode(cmdDisconnect, 0, 0, 0, nil)}, nil), false)
-	f.Add(append(encode(cmdWriteZeroes, flagNoHole|flagFastZero, 0, 4096, nil), encode(77, 77, 77, 77, nil)...), false)
-	f.Add(encode(cmdWrite, 0, 0, math.MaxUint32, pattern(100)), false)
-	f.Add(encode(cmdRead, 0, 0, maxPayload+1, nil)[:27], true)
+	f.Add(append(encode(cmdWrite, flagFUA, 512, 512, pattern(512)), read...), byte(0))
+	f.Add(append(encode(cmdWrite, 0, math.MaxUint64, 512, pattern(512)), read...), formReadOnly)
+	f.Add(bytes.Join([][]byte{encode(cmdFlush, 0, 0, 0, nil), encode(cmdTrim, 0, 0, 1024, nil), encode(cmdDisconnect, 0, 0, 0, nil)}, nil), byte(0))
+	f.Add(append(encode(cmdWriteZeroes, flagNoHole|flagFastZero, 0, 4096, nil), encode(77, 77, 77, 77, nil)...), byte(0))
+	f.Add(encode(cmdWrite, 0, 0, math.MaxUint32, pattern(100)), byte(0))
+	f.Add(encode(cmdRead, 0, 0, maxPayload+1, nil)[:27], formReadOnly)
 }
 
 func FuzzServerTransmission(f *testing.F) {
 	addRequests(f)
-	f.Fuzz(func(t *testing.T, input []byte, readOnly bool) {
+	f.Fuzz(func(t *testing.T, input []byte, form byte) {
+		readOnly := form&formReadOnly != 0
 		device := newMemory(64 << 10)
 		device.info.MinBlock = 512
 		e := NewExport("disk", "", witness{device, t})
@@ -138,6 +157,10 @@ func FuzzServerTransmission(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		session.Extended = form&formExtended != 0
+		session.Structured = session.Extended || form&formStructured != 0
+		session.Allocation = session.Structured
+		session.Flags |= session.offered()
 		conn, hangUp := play(input)
 		defer hangUp()
 		s.transmit(conn, conn, session, s.log)
@@ -189,15 +212,37 @@ func FuzzClientNegotiation(f *testing.F) {
 func FuzzClientTransmission(f *testing.F) {
 	replies := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 	cookie := func(uses, number uint64) uint64 { return uses<<32 | number }
-	f.Add(replies(simple(0, cookie(1, 0)), simple(0, cookie(1, 1)), simple(codeEIO, cookie(1, 2)), make([]byte, 600)))
-	f.Add(replies(simple(codeEIO, cookie(1, 0)), simple(codeEPERM, cookie(1, 0))))
-	f.Add(replies(simple(codeESHUTDOWN, cookie(1, 1))))
-	f.Add(replies(simple(0, math.MaxUint64)))
-	f.Add([]byte("\x66\x8e\x33\xef"))
-	f.Fuzz(func(t *testing.T, input []byte) {
+	f.Add(replies(simple(0, cookie(1, 0)), simple(0, cookie(1, 1)), simple(codeEIO, cookie(1, 2)), make([]byte, 600)), byte(0))
+	f.Add(replies(simple(codeEIO, cookie(1, 0)), simple(codeEPERM, cookie(1, 0))), byte(0))
+	f.Add(replies(simple(codeESHUTDOWN, cookie(1, 1))), byte(0))
+	f.Add(replies(simple(0, math.MaxUint64)), byte(0))
+	f.Add([]byte("\x66\x8e\x33\xef"), byte(0))
+	for _, extended := range []bool{false, true} {
+		form := formStructured
+		if extended {
+			form = formExtended
+		}
+		chunk := func(flags, kind uint16, number uint64, payload ...byte) []byte {
+			h := chunkHead{flags: flags, kind: kind, cookie: cookie(1, number), length: uint64(len(payload))}
+			return append(appendChunkHead(nil, h, extended), payload...)
+		}
+		at := func(offset uint64, rest ...byte) []byte {
+			return append(binary.BigEndian.AppendUint64(nil, offset), rest...)
+		}
+		for n := range uint64(3) {
+			f.Add(replies(chunk(0, chunkData, n, at(0, pattern(256)...)...), chunk(replyDone, chunkHole, n, at(256, 0, 0, 1, 0)...)), form)
+			f.Add(replies(chunk(0, chunkData, n, at(128, pattern(256)...)...), chunk(replyDone, chunkHole, n, at(256, 0, 0, 1, 0)...)), form)
+			f.Add(replies(chunk(0, chunkError, n, 0, 0, 0, 5, 0, 2, 'n', 'o'), chunk(replyDone, chunkNone, n)), form)
+			f.Add(replies(chunk(replyDone, chunkStatus, n, appendStatus(nil, []dataplane.Extent{{Length: 1 << 20, Zero: true}}, extended)...)), form)
+		}
+	}
+	f.Fuzz(func(t *testing.T, input []byte, form byte) {
 		conn, hangUp := play(input)
 		defer hangUp()
-		session := Session{Size: 1 << 20, Flags: everything, MinBlock: 1, PreferredBlock: 4096, MaxPayload: maxPayload}
+		session := Session{Size: 1 << 20, Flags: everything, MinBlock: 1, PreferredBlock: 4096, MaxPayload: maxPayload, contextID: allocationID}
+		session.Extended = form&formExtended != 0
+		session.Structured = session.Extended || form&formStructured != 0
+		session.Allocation = session.Structured
 		o, err := DialOptions{Requests: 3}.withDefaults()
 		if err != nil {
 			t.Fatal(err)
@@ -206,7 +251,16 @@ func FuzzClientTransmission(f *testing.F) {
 		var callers sync.WaitGroup
 		callers.Go(func() { d.ReadAt(make([]byte, 512), 0) })
 		callers.Go(func() { d.WriteAt(make([]byte, 512), 0) })
-		callers.Go(func() { d.Sync() })
+		callers.Go(func() {
+			at := int64(0)
+			d.Extents(context.Background(), 0, 1<<20, func(e dataplane.Extent) error {
+				if e.Offset != at || e.Length <= 0 || e.End() > 1<<20 {
+					t.Errorf("extent %+v after %d", e, at)
+				}
+				at = e.End()
+				return nil
+			})
+		})
 		callers.Wait()
 		if err := d.Close(); err != nil {
 			t.Error(err)

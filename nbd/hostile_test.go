@@ -54,6 +54,12 @@ func simple(code uint32, handle uint64) []byte {
 	return b
 }
 
+// byName are answers to NBD_OPT_EXPORT_NAME, by the case of TestHostileNegotiation.
+var byName = map[string][]byte{
+	"no GO, a size":      append([]byte{0, 0, 0, 0, 0, 0, 2, 0, 0, 1}, make([]byte, exportNameZeroes)...),
+	"no GO, half a size": {0, 0},
+}
+
 // TestHostileNegotiation: what a server must not say is not believed.
 func TestHostileNegotiation(t *testing.T) {
 	info := func(data ...[]byte) []byte {
@@ -109,13 +115,9 @@ func TestHostileNegotiation(t *testing.T) {
 				io.CopyN(io.Discard, conn, 4)
 				refuseUntil(conn, optGo)
 				conn.Write(c.reply)
-				switch name {
-				case "no GO, a size":
+				if answer := byName[name]; answer != nil {
 					refuseUntil(conn, optExportName)
-					conn.Write(append([]byte{0, 0, 0, 0, 0, 0, 2, 0, 0, 1}, make([]byte, exportNameZeroes)...))
-				case "no GO, half a size":
-					refuseUntil(conn, optExportName)
-					conn.Write([]byte{0, 0})
+					conn.Write(answer)
 				}
 			})
 			d, err := Dial(timeLimit(t), o)

@@ -54,7 +54,7 @@ const (
 	maxOptionData = 2*maxString + 1024
 	// maxQueries of one NBD_OPT_LIST_META_CONTEXT or NBD_OPT_SET_META_CONTEXT are looked at.
 	maxQueries = 64
-	// bufferedBytes is the read buffer of a connection: room for many headers, while payloads mostly go past it.
+	// bufferedBytes is the client's read buffer of a connection: room for many heads, while payloads mostly go past it.
 	bufferedBytes = 16 << 10
 	// acceptRetry is the pause after a failed accept, mostly for want of file descriptors.
 	acceptRetry = 100 * time.Millisecond

@@ -7,35 +7,69 @@ import (
 
 const (
 	// quickCall and quickByte say what a device may take for a request so that nobody else should do the next one: a
-	// system call and a copy through memory, with room for a busy machine.
+	// system call and a copy through memory, with room for a busy machine. Callers beside each other share the time.
 	quickCall = 60 * time.Microsecond
 	quickByte = time.Nanosecond // for two bytes
-	// slowRequests after a slow one are done beside each other before the device is tried again.
-	slowRequests = 64
+	// strikesOut slow requests one after another, and the next ones are done beside each other: firstRound of them before
+	// the device is tried again, and four times as many each time that it still is slow, up to lastRound.
+	strikesOut = 2
+	firstRound = 64
+	lastRound  = 64 << 10
+	// goodRun of quick requests and the device is as good as new.
+	goodRun = 256
 )
 
-// pace knows whether the device of an export answers as fast as memory does.
-type pace struct{ slow atomic.Int32 }
+// pace knows whether the device of an export answers as fast as memory does. Its parts are counted without a lock, so a
+// request more or less may go one way or the other.
+type pace struct {
+	apart   atomic.Int64 // requests that are yet to be done beside each other
+	round   atomic.Int64 // how many they were the last time; 0: never, or long ago
+	strikes atomic.Int64
+	run     atomic.Int64 // quick ones since a slow one
+	callers atomic.Int64 // with the turn, in the device
+}
 
 // quick reports whether the request is likely over before somebody else could have taken the next one.
 func (p *pace) quick(r *request) bool {
 	if r.refused.code != 0 {
 		return true
 	}
-	return (r.command == cmdRead || r.command == cmdWrite) && r.flags&flagFUA == 0 && p.slow.Load() == 0
+	if r.command != cmdRead && r.command != cmdWrite || r.flags&flagFUA != 0 {
+		return false
+	}
+	if p.apart.Load() > 0 {
+		p.apart.Add(-1)
+		return false
+	}
+	return true
 }
 
-// took is told how long the device took for a request.
-func (p *pace) took(r *request, d time.Duration) {
-	if r.command != cmdRead && r.command != cmdWrite || r.flags&flagFUA != 0 {
+// fast reports whether quick would say so of a read.
+func (p *pace) fast() bool { return p.apart.Load() <= 0 }
+
+// enter counts who calls the device with the turn; the number goes to leave.
+func (p *pace) enter() int64 { return p.callers.Add(1) }
+
+// leave is told how long the device took for a request.
+func (p *pace) leave(callers int64, length uint64, d time.Duration) {
+	p.callers.Add(-1)
+	if allowed := quickCall + time.Duration(length)*quickByte/2; d > allowed*time.Duration(callers) {
+		if p.strikes.Add(1) >= strikesOut {
+			p.part()
+		}
 		return
 	}
-	if d > quickCall+time.Duration(r.length)*quickByte/2 {
-		p.stumbled()
-	} else if left := p.slow.Load(); left > 0 {
-		p.slow.CompareAndSwap(left, left-1)
+	p.strikes.Store(0)
+	if p.round.Load() > 0 && p.run.Add(1) > goodRun {
+		p.round.Store(0)
 	}
 }
 
-// stumbled is told that a request was late.
-func (p *pace) stumbled() { p.slow.Store(slowRequests) }
+// part has the next requests done beside each other.
+func (p *pace) part() {
+	round := min(max(4*p.round.Load(), firstRound), lastRound)
+	p.round.Store(round)
+	p.run.Store(0)
+	p.strikes.Store(0)
+	p.apart.Store(round)
+}

@@ -24,7 +24,7 @@ const (
 // not of a hole, which is told as such when the read goes through a buffer. The file system's word on holes decides
 // about the way only.
 func (x *served) sendable(h head) bool {
-	if h.command != cmdRead || h.length < sendLeast || x.info.File == nil || x.pace.slow.Load() != 0 {
+	if h.command != cmdRead || h.length < sendLeast || x.info.File == nil || !x.pace.fast() {
 		return false
 	}
 	data := int64(-1)

@@ -1,7 +1,6 @@
 package nbd
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -33,7 +32,7 @@ type transmission struct {
 	log    *slog.Logger
 
 	turn    chan struct{} // holds one token: the right to read, and to the three fields below
-	intake  intake
+	intake  *intake
 	stopped bool // no request follows
 	started int  // workers
 
@@ -74,10 +73,7 @@ func newTransmission(conn, raw net.Conn, x *served, session Session, shared *sha
 		turn:   make(chan struct{}, 1),
 		memory: shared.budget.allow(shared.limits.ConnectionBytes),
 	}
-	t.intake = intake{
-		conn: conn, reader: bufio.NewReaderSize(conn, bufferedBytes), deadline: t.await,
-		idle: shared.limits.IdleTimeout, stall: shared.limits.StallTimeout,
-	}
+	t.intake = newIntake(conn, shared.limits.IdleTimeout, shared.limits.StallTimeout, t.await)
 	t.outlet = outlet{conn: conn, raw: raw, stall: shared.limits.StallTimeout, drain: shared.limits.DrainTimeout, composer: composer{session: &t.session}}
 	t.watch = newWatch(t.late)
 	t.ctx, t.cancel = context.WithCancel(context.Background())
@@ -143,7 +139,7 @@ func (t *transmission) passOn(more bool) {
 
 // late passes on the turn of a worker whose device is late.
 func (t *transmission) late() {
-	t.export.pace.stumbled()
+	t.export.pace.part()
 	t.settle()
 	t.passOn(true)
 }
@@ -223,6 +219,7 @@ func (t *transmission) read() (request, error) {
 
 // readContexts reads the payload of a BLOCK_STATUS, which has the length that the head of others has.
 func (t *transmission) readContexts(r *request, n uint64) error {
+	t.settle()
 	payload := make([]byte, min(n, 8+4*maxContexts))
 	if err := t.came("contexts", t.intake.fill(payload)); err != nil {
 		return err
@@ -330,13 +327,11 @@ func (t *transmission) perform(r *request, turn bool) (kept bool) {
 	if r.sent {
 		o = t.send(r, kept)
 	} else if o.code == 0 {
-		call := uint64(0)
 		if turn {
-			call = t.watch.begin()
+			o, kept = t.carryOutHere(r, began)
+		} else {
+			o = t.carryOut(r)
 		}
-		o = t.carryOut(r)
-		kept = turn && t.watch.end(call)
-		t.export.pace.took(r, time.Since(began))
 	}
 	hold := kept && t.intake.ready(t.headSize()) // the next reply is near
 	t.count(r, o.code)
@@ -352,6 +347,16 @@ func (t *transmission) perform(r *request, turn bool) (kept bool) {
 	return kept
 }
 
+// carryOutHere does a request with the turn, and reports whether it was kept.
+func (t *transmission) carryOutHere(r *request, began time.Time) (o outcome, kept bool) {
+	callers := t.export.pace.enter()
+	call := t.watch.begin()
+	o = t.carryOut(r)
+	kept = t.watch.end(call)
+	t.export.pace.leave(callers, r.length, time.Since(began))
+	return o, kept
+}
+
 // send replies to a READ from the device's file, inside the export's fence.
 func (t *transmission) send(r *request, hold bool) (o outcome) {
 	if !t.export.gate.enter() {
@@ -362,7 +367,7 @@ func (t *transmission) send(r *request, hold bool) (o outcome) {
 	defer t.export.gate.leave()
 	code, slow, err := t.outlet.send(r, t.export.info.File, hold)
 	if slow {
-		t.export.pace.stumbled()
+		t.export.pace.part()
 	}
 	t.answered(err)
 	return outcome{refusal: refusal{code, codeWords[code]}}
