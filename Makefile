@@ -21,7 +21,7 @@ STATICCHECK := go tool -modfile=tools/go.mod staticcheck
 # The race detector needs cgo, and that a compiler.
 RACE = $$(if command -v gcc >/dev/null; then echo -race; else echo 'no gcc: tests run without -race' >&2; fi)
 
-.PHONY: help build setup test lint check fuzz bench cover campaign test-clients demo clean install
+.PHONY: help build setup test lint check fuzz bench bench-nbd cover campaign test-clients demo clean install
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -50,6 +50,9 @@ fuzz: ## run each fuzz target for FUZZTIME (default 30s)
 
 bench: ## run the benchmarks: BENCH=regexp PKG=./transfer
 	go test -run '^$$' -bench '$(BENCH)' -benchmem $(PKG)
+
+bench-nbd: build setup ## measure NBD beside nbdkit, qemu-nbd and nbdcopy: a table (some minutes; ARGS='-case REGEXP -n 9')
+	go run ./test/benchnbd $(ARGS)
 
 cover: setup ## write coverage.out and print the total
 	go test -timeout $(TEST_TIMEOUT) -coverprofile=coverage.out -coverpkg=./... $(PKG)

@@ -47,6 +47,9 @@ type ExportCounts struct {
 	Zeroes  uint64 `json:"zeroes"`
 	Trims   uint64 `json:"trims"`
 	Flushes uint64 `json:"flushes"`
+	Caches  uint64 `json:"caches"`
+	// Statuses are questions for the state of blocks (NBD_CMD_BLOCK_STATUS).
+	Statuses uint64 `json:"statuses"`
 	// Refused requests never reached the device; Failed ones are the device's errors.
 	Refused      uint64 `json:"refused"`
 	Failed       uint64 `json:"failed"`

@@ -33,6 +33,8 @@ func nbdServer(n NBD) subsystem {
 			counter(send, nbdRequests, s.Zeroes, "write_zeroes")
 			counter(send, nbdRequests, s.Trims, "trim")
 			counter(send, nbdRequests, s.Flushes, "flush")
+			counter(send, nbdRequests, s.Caches, "cache")
+			counter(send, nbdRequests, s.Statuses, "block_status")
 			counter(send, nbdErrors, s.Refused, "refused")
 			counter(send, nbdErrors, s.Failed, "failed")
 			counter(send, nbdRead, s.BytesRead)

@@ -12,7 +12,8 @@
 //
 // Both ends are pipelined. The server's workers of one connection take turns at reading a request and then carry it out
 // beside each other, replying in any order; a worker that cannot get memory keeps its turn, so the client is held back
-// by its own socket. The client's callers each hold one of a fixed number of slots until the reply with the slot's
+// by its own socket. While the device answers as fast as memory, the worker with the turn does request after request
+// itself; a timer takes the turn from it when the device is late after all. The client's callers each hold one of a fixed number of slots until the reply with the slot's
 // cookie has come.
 //
 // The shape of an export, the contract of a backend, and the protocol's numbers and headers are those of go-nbd

@@ -129,7 +129,7 @@ func exportView(e nbd.ExportStats) client.ServedExport {
 
 func exportCounts(c nbd.Counts) client.ExportCounts {
 	return client.ExportCounts{
-		Reads: c.Reads, Writes: c.Writes, Zeroes: c.Zeroes, Trims: c.Trims, Flushes: c.Flushes,
+		Reads: c.Reads, Writes: c.Writes, Zeroes: c.Zeroes, Trims: c.Trims, Flushes: c.Flushes, Caches: c.Caches, Statuses: c.Statuses,
 		Refused: c.Refused, Failed: c.Failed, BytesRead: c.BytesRead, BytesWritten: c.BytesWritten,
 	}
 }

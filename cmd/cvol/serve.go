@@ -61,14 +61,14 @@ func (c *cli) serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve DEVICE",
 		Short: "Serve a file, a block device or an NBD export, without the agent",
-		Long: `Serve DEVICE over NBD until a signal comes, as qemu-nbd does; no agent is asked. DEVICE is the path of a file or of
-a block device, or the URI of an NBD export, which is then served on. Who may write to a file excludes other writers,
-QEMU's too; a block device that is mounted is not opened for writing.
+		Long: `Serve DEVICE over NBD until a signal comes, as qemu-nbd does; no agent is asked. DEVICE is the path of a file
+or of a block device, or the URI of an NBD export, which is then served on. Who may write to a file excludes
+other writers, QEMU's too; a block device that is mounted is not opened for writing.
 
 The NBD URI goes to standard output as soon as clients can connect. Sockets that systemd passes are used without
 --socket and --listen. TCP is served with TLS only: --tls-certificates names a directory with ca-cert.pem,
-server-cert.pem and server-key.pem, and clients must have a certificate of that authority. Without it only addresses
-of this machine are let through, or any with --insecure.`,
+server-cert.pem and server-key.pem, and clients must have a certificate of that authority. Without it only
+addresses of this machine are let through, or any with --insecure.`,
 		Example: `  cvol serve --socket /run/disk.sock --read-only disk.raw
   cvol serve --listen [::1]:10809 --name db /dev/vg/db
   cvol serve --listen 0.0.0.0:10809 --tls-certificates /etc/pki/nbd disk.raw
