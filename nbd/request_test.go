@@ -74,8 +74,8 @@ var validations = []struct {
 	{"fixed", cmdRead, flagFUA, 0, 1, codeEINVAL}, {"fixed", cmdWrite, flagFUA, 0, 4096, codeEINVAL},
 }
 
-// TestValidation sends every kind of wrong request, each followed by a right one: the connection stays in step.
-func TestValidation(t *testing.T) {
+// startValidated serves the exports of the table.
+func startValidated(t *testing.T) (*Server, DialOptions) {
 	sectors := newMemory(diskSize)
 	sectors.info.MinBlock = 512
 	slow := newMemory(diskSize)
@@ -83,8 +83,12 @@ func TestValidation(t *testing.T) {
 	fixed := NewExport("fixed", "", newMemory(diskSize))
 	fixed.ReadOnly = true
 	s := startServer(t, ServerOptions{}, NewExport("disk", "", newMemory(diskSize)), NewExport("sectors", "", sectors), NewExport("slow", "", slow), fixed)
-	o := listen(t, s, "unix", ListenOptions{})
+	return s, listen(t, s, "unix", ListenOptions{})
+}
 
+// TestValidation sends every kind of wrong request, each followed by a right one: the connection stays in step.
+func TestValidation(t *testing.T) {
+	_, o := startValidated(t)
 	for _, c := range validations {
 		t.Run(fmt.Sprintf("%s %s %#x %d+%d", c.export, commandName(c.command), c.flags, c.offset, c.length), func(t *testing.T) {
 			o := o
