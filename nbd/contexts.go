@@ -1,6 +1,7 @@
 package nbd
 
 import (
+	"context"
 	"encoding/binary"
 
 	"github.com/pojntfx/go-nbd/pkg/protocol"
@@ -14,7 +15,7 @@ type selection struct {
 
 // contexts answers NBD_OPT_LIST_META_CONTEXT and NBD_OPT_SET_META_CONTEXT ("Metadata querying"). Each of the latter
 // undoes the one before, also when it fails.
-func (n *negotiation) contexts(h protocol.NegotiationOptionHeader) error {
+func (n *negotiation) contexts(ctx context.Context, h protocol.NegotiationOptionHeader) error {
 	set := h.ID == optSetMetaContext
 	if set {
 		n.selected = selection{}
@@ -26,26 +27,33 @@ func (n *negotiation) contexts(h protocol.NegotiationOptionHeader) error {
 	if !n.session.Structured {
 		return n.answer(h, repErrInvalid, []byte("structured replies or extended headers come first"))
 	}
-	name, queries, ok := parseQueries(data)
+	export, queries, ok := parseQueries(data)
 	if !ok {
 		return n.answer(h, repErrInvalid, []byte("lengths in the data do not match"))
 	}
 	if len(queries) > maxQueries {
 		return n.answer(h, repErrTooBig, []byte("too many queries"))
 	}
-	x, err := n.admitted(h, name)
+	x, err := n.admitted(h, export)
 	if x == nil || err != nil {
 		return err
 	}
 	var replies []byte
+	if who, ok := identityOf(queries); ok && !set {
+		if err := x.supersede(ctx, who); err != nil {
+			return n.answer(h, repErrShutdown, []byte(err.Error()))
+		}
+		n.session.Key, n.session.Generation = who.key, who.generation
+		replies = appendOptionReply(nil, h.ID, repMetaContext, append(make([]byte, 4), contextSession+x.incarnation...))
+	}
 	if asksForAllocation(queries, set) {
 		id := uint32(0) // in lists it is reserved
 		if set {
 			id = allocationID
-			n.selected = selection{export: name, allocation: true}
+			n.selected = selection{export: export, allocation: true}
 		}
-		context := append(binary.BigEndian.AppendUint32(nil, id), contextAllocation...)
-		replies = appendOptionReply(nil, h.ID, repMetaContext, context)
+		name := append(binary.BigEndian.AppendUint32(nil, id), contextAllocation...)
+		replies = appendOptionReply(replies, h.ID, repMetaContext, name)
 	}
 	return n.send(appendOptionReply(replies, h.ID, repAck, nil))
 }

@@ -38,6 +38,8 @@ type DialOptions struct {
 	Timeout time.Duration
 	// Logger is told when a connection breaks; nil discards.
 	Logger *slog.Logger
+
+	identity identity // of a client that connects again
 }
 
 func (o DialOptions) withDefaults() (DialOptions, error) {
@@ -128,7 +130,7 @@ func (o DialOptions) connect(ctx context.Context) (negotiated, error) {
 // negotiate runs the handshake; ctx ends it by way of the connection's deadline.
 func (o DialOptions) negotiate(ctx context.Context, raw net.Conn) (net.Conn, Session, error) {
 	stop := context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })
-	h := &handshake{conn: raw, tls: o.tlsConfig(), export: o.Export}
+	h := &handshake{conn: raw, tls: o.tlsConfig(), export: o.Export, who: o.identity}
 	session, err := h.run(ctx)
 	if !stop() && err == nil {
 		err = ctx.Err() // the deadline may be set still

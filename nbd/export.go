@@ -41,6 +41,8 @@ type served struct {
 	gate    gate    // around each request: the write fence
 	flusher flusher // sticky until the export is added anew
 	pace    pace
+	// incarnation tells this one from others that have its name: its device, and what was written to it.
+	incarnation string
 	counters
 
 	mu            sync.Mutex
@@ -56,7 +58,7 @@ func newServed(e Export) (*served, error) {
 	if e.Backend == nil {
 		return nil, fmt.Errorf("export %q has no backend: %w", e.Name, ErrInvalidExport)
 	}
-	x := &served{Export: e, device: FromBackend(e.Backend), transmissions: map[*transmission]struct{}{}}
+	x := &served{Export: e, device: FromBackend(e.Backend), incarnation: newToken(), transmissions: map[*transmission]struct{}{}}
 	x.info = x.device.Info()
 	x.info.MinBlock = max(x.info.MinBlock, 1)
 	if bits.OnesCount64(uint64(x.info.MinBlock)) != 1 || x.info.MinBlock > maxMinBlock {

@@ -25,6 +25,7 @@ type handshake struct {
 	conn    net.Conn // the secured one after STARTTLS
 	tls     *tls.Config
 	export  string
+	who     identity // to be told, unless it is empty
 	session Session
 }
 

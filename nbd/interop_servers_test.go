@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/cvold/cvold/dataplane"
@@ -17,6 +18,12 @@ import (
 // startProgram runs a server until the test ends, and waits for its socket.
 func startProgram(t testing.TB, socket, name string, args ...string) {
 	t.Helper()
+	startStoppable(t, socket, name, args...)
+}
+
+// startStoppable is startProgram with a way to kill the server before.
+func startStoppable(t testing.TB, socket, name string, args ...string) (kill func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var log bytes.Buffer
 	cmd := exec.CommandContext(ctx, program.Need(t, name), args...)
@@ -25,9 +32,13 @@ func startProgram(t testing.TB, socket, name string, args ...string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	stop := sync.OnceFunc(func() {
 		cancel()
 		cmd.Wait()
+		os.Remove(socket)
+	})
+	t.Cleanup(func() {
+		stop()
 		if t.Failed() {
 			t.Logf("%s said %s", name, log.String())
 		}
@@ -39,6 +50,10 @@ func startProgram(t testing.TB, socket, name string, args ...string) {
 		}
 		return err == nil
 	})
+	return func() {
+		cmd.Process.Kill()
+		stop()
+	}
 }
 
 func startNBDKit(t testing.TB, args ...string) DialOptions {

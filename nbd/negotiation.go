@@ -102,7 +102,7 @@ func (n *negotiation) option(ctx context.Context) (*Session, error) {
 	case optStructuredReply, optExtendedHeaders:
 		return nil, n.replies(h)
 	case optListMetaContext, optSetMetaContext:
-		return nil, n.contexts(h)
+		return nil, n.contexts(ctx, h)
 	default:
 		return nil, n.refuse(h, repErrUnsup, "option is not supported")
 	}
@@ -169,6 +169,7 @@ func (n *negotiation) startTLS(ctx context.Context, h protocol.NegotiationOption
 	}
 	n.conn = secured
 	n.session.Structured, n.session.Extended = false, false
+	n.session.Key, n.session.Generation = "", 0
 	n.selected = selection{}
 	n.session.identify(secured)
 	return nil

@@ -34,11 +34,15 @@ type Session struct {
 	Address string `json:"address"`
 	// TLS says that the connection is encrypted.
 	TLS bool `json:"tls"`
+	// Key and Generation are who the client said that it is, across its connections; empty if it did not say.
+	Key        string `json:"key,omitempty"`
+	Generation uint64 `json:"generation,omitempty"`
 	// Certificate is the client's verified certificate (DER), or empty; on the client it is the server's.
 	Certificate []byte `json:"certificate,omitempty"`
 
-	// contextID is what the server calls base:allocation; the client's.
-	contextID uint32
+	// contextID is what the server calls base:allocation, and incarnation what it says that its export is; the client's.
+	contextID   uint32
+	incarnation string
 }
 
 // Client is who is at the other end of a server's connection.

@@ -26,6 +26,7 @@ type transmission struct {
 	export  *served
 	session Session
 	client  Client
+	who     identity
 	since   time.Time
 	counters
 	shared *shared
@@ -44,6 +45,7 @@ type transmission struct {
 
 	ctx    context.Context // ends waiting for memory
 	cancel context.CancelFunc
+	over   chan struct{} // closed when nothing is in flight and nothing follows
 	mu     sync.Mutex
 	ending bool  // no further request is to be read
 	cause  error // why it ended, if not in good order
@@ -70,7 +72,7 @@ func newTransmission(conn, raw net.Conn, x *served, session Session, shared *sha
 	}
 	t := &transmission{
 		conn: conn, raw: raw, export: x, session: session, client: client, since: time.Now(), shared: shared, log: log,
-		turn:   make(chan struct{}, 1),
+		turn: make(chan struct{}, 1), over: make(chan struct{}), who: identity{session.Key, session.Generation},
 		memory: shared.budget.allow(shared.limits.ConnectionBytes),
 	}
 	t.intake = newIntake(conn, shared.limits.IdleTimeout, shared.limits.StallTimeout, t.await)
@@ -84,6 +86,7 @@ func newTransmission(conn, raw net.Conn, x *served, session Session, shared *sha
 // carried out, and closes the connection. It returns nil when the end was in good order.
 func (t *transmission) run() error {
 	defer t.cancel()
+	defer close(t.over)
 	if !t.export.join(t) {
 		t.raw.Close()
 		return fmt.Errorf("export %s was removed: %w", t.session.Export, ErrNoExport)

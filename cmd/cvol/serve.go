@@ -25,6 +25,8 @@ const (
 	serveDrain = 30 * time.Second
 	// onceCheck is how often --once looks whether the last client has left.
 	onceCheck = 100 * time.Millisecond
+	// serveReconnect outlasts a restart of the other server.
+	serveReconnect = 30 * time.Second
 	// serveConnections to an NBD server whose export is served on.
 	serveConnections = 4
 )
@@ -42,6 +44,7 @@ type serving struct {
 	insecure    bool
 	once        bool
 	verbose     bool
+	reconnect   time.Duration
 	limits      nbd.Limits
 
 	server    *nbd.Server
@@ -87,6 +90,7 @@ addresses of this machine are let through, or any with --insecure.`,
 	flags.BoolVar(&s.insecure, "insecure", false, "let anyone on the network read and write, without TLS")
 	flags.BoolVar(&s.once, "once", false, "end when the last client has left")
 	flags.IntVar(&s.limits.Connections, "max-connections", 0, "connections at the same time (default 512)")
+	flags.DurationVar(&s.reconnect, "reconnect", serveReconnect, "how long the connection to an NBD export may be lost; 0 ends with the first break")
 	flags.BoolVar(&s.verbose, "verbose", false, "tell of clients on standard error")
 	return cmd
 }
@@ -106,7 +110,7 @@ func (s *serving) run(cmd *cobra.Command, name string) (err error) {
 	}
 	passed := systemd.PassedSockets()
 	defer passed.Close()
-	s.device, err = drivers.OpenURI(cmd.Context(), name, dataplane.Mode{ReadOnly: s.readOnly}, drivers.URIOptions{Connections: serveConnections})
+	s.device, err = drivers.OpenURI(cmd.Context(), name, dataplane.Mode{ReadOnly: s.readOnly}, drivers.URIOptions{Connections: serveConnections, Reconnect: s.reconnect})
 	if err != nil {
 		return fmt.Errorf("serve %s: %w", name, err)
 	}
@@ -133,6 +137,8 @@ func (s *serving) check(cmd *cobra.Command) error {
 		return usage(cmd, "--socket and --listen exclude each other: run two servers of a read-only device, or one with the other's URI")
 	case s.socket == "" && s.listen == "" && os.Getenv("LISTEN_FDS") == "":
 		return usage(cmd, "nowhere to listen: give --socket PATH or --listen HOST:PORT")
+	case s.reconnect < 0:
+		return usage(cmd, "--reconnect %v is negative", s.reconnect)
 	case s.limits.Connections < 0:
 		return usage(cmd, "--max-connections %d is negative", s.limits.Connections)
 	case s.tls == "" && s.listen != "" && !s.insecure && !isLoopback(s.listen):

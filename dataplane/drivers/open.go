@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/cvold/cvold/dataplane"
 	"github.com/cvold/cvold/dataplane/file"
@@ -14,6 +15,9 @@ import (
 type URIOptions struct {
 	// Connections and Requests of an NBD export: see nbd.DialOptions.
 	Connections, Requests int
+	// Reconnect is how long a break of its connections may last; zero means that the device ends with the first one. See
+	// nbd.Reconnecting.
+	Reconnect time.Duration
 }
 
 // OpenURI opens what a command line names: a file or a block device by its path, or an NBD export by its URI. It is for
@@ -36,13 +40,28 @@ func OpenURI(ctx context.Context, name string, mode dataplane.Mode, o URIOptions
 		}
 		dial.TLS.ServerName = u.TLSHostname
 	}
-	device, err := nbd.Dial(ctx, dial)
+	device, err := connect(ctx, dial, o.Reconnect)
 	if err != nil {
 		return nil, err
 	}
 	if device.Info().ReadOnly && !mode.ReadOnly {
 		device.Close()
 		return nil, fmt.Errorf("export %q of %s: %w", u.Export, u.Address, dataplane.ErrReadOnly)
+	}
+	return device, nil
+}
+
+func connect(ctx context.Context, o nbd.DialOptions, reconnect time.Duration) (dataplane.Device, error) {
+	if reconnect > 0 {
+		device, err := nbd.DialReconnecting(ctx, o, reconnect)
+		if err != nil {
+			return nil, err // not device: a nil pointer would be a Device that is not nil
+		}
+		return device, nil
+	}
+	device, err := nbd.Dial(ctx, o)
+	if err != nil {
+		return nil, err
 	}
 	return device, nil
 }

@@ -46,6 +46,7 @@ func serveSlow(ctx context.Context, args []string) error {
 	if err := s.Add(nbd.NewExport("", "", slow{device})); err != nil {
 		return errors.Join(err, l.Close())
 	}
+	context.AfterFunc(ctx, func() { s.Close(context.Background()) })
 	return s.Serve(l, nbd.ListenOptions{})
 }
 
