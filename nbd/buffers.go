@@ -13,8 +13,6 @@ const (
 	// smallestClass and largestClass are the sizes of buffers as powers of two: a block, and maxPayload.
 	smallestClass = 12
 	largestClass  = 25
-	// frameRoom is the room before a payload for the longest head of a reply that carries it.
-	frameRoom = extendedSize + dataOffsetSize
 	// keptBytes of free buffers stay for the next requests: what eight connections with 16 requests of 256 KiB need.
 	keptBytes = 32 << 20
 )

@@ -3,6 +3,7 @@ package nbd
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -59,8 +60,8 @@ func TestReadsFromTheFile(t *testing.T) {
 
 // TestHolesOfTheFile: a hole of the file is told as one, for it is read through a buffer.
 func TestHolesOfTheFile(t *testing.T) {
-	device, path := onFile(t, nil)
-	if err := os.Truncate(path, 4<<20); err != nil {
+	path := filepath.Join(t.TempDir(), "disk")
+	if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, 4<<20)); err != nil {
 		t.Fatal(err)
 	}
 	device, err := file.OpenPath(t.Context(), path, dataplane.Mode{ReadOnly: true})

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -114,7 +116,11 @@ func (s *serving) run(cmd *cobra.Command, name string) (err error) {
 	if err != nil {
 		return fmt.Errorf("serve %s: %w", name, err)
 	}
-	defer func() { err = errors.Join(err, s.device.Close()) }()
+	defer func() {
+		if closed := s.device.Close(); !errors.Is(closed, dataplane.ErrClosed) { // flush may have closed it
+			err = errors.Join(err, closed)
+		}
+	}()
 	if err := s.open(cmd, passed, o.TLS); err != nil {
 		return err
 	}
@@ -132,7 +138,10 @@ func (s *serving) run(cmd *cobra.Command, name string) (err error) {
 }
 
 func (s *serving) check(cmd *cobra.Command) error {
+	_, badMode := parseMode(s.mode)
 	switch {
+	case badMode != nil:
+		return usage(cmd, "%v", badMode)
 	case s.socket != "" && s.listen != "":
 		return usage(cmd, "--socket and --listen exclude each other: run two servers of a read-only device, or one with the other's URI")
 	case s.socket == "" && s.listen == "" && os.Getenv("LISTEN_FDS") == "":
@@ -173,7 +182,11 @@ func (s *serving) open(cmd *cobra.Command, passed *systemd.Sockets, config *tls.
 func (s *serving) listener(cmd *cobra.Command, passed *systemd.Sockets) ([]net.Listener, error) {
 	switch {
 	case s.socket != "":
-		l, err := listenUnix(s.socket, s.mode)
+		path, err := filepath.Abs(s.socket) // the URI is for others, who may be elsewhere
+		if err != nil {
+			return nil, fmt.Errorf("serve: %w", err)
+		}
+		l, err := listenUnix(path, s.mode)
 		return []net.Listener{l}, err
 	case s.listen != "":
 		l, err := net.Listen("tcp", s.listen)
@@ -211,10 +224,25 @@ func (s *serving) serve(ctx context.Context) error {
 	defer cancel()
 	err = errors.Join(err, s.server.Close(drain))
 	serving.Wait()
-	if !s.device.Info().ReadOnly {
-		err = errors.Join(err, s.device.Sync())
+	if written(s.server.Stats().Counts) {
+		err = errors.Join(err, s.flush(drain))
 	}
 	return err
+}
+
+// written: something was asked of the device that a flush makes durable.
+func written(c nbd.Counts) bool { return c.Writes+c.Zeroes+c.Trims > 0 }
+
+// flush makes durable what clients did not flush, as long as a stop may take.
+func (s *serving) flush(ctx context.Context) error {
+	done := make(chan error, 1)
+	go func() { done <- s.device.Sync() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return errors.Join(fmt.Errorf("flush at the end: %w", context.Cause(ctx)), s.device.Close(), <-done)
+	}
 }
 
 // announce prints where the export is, one URI a line.
@@ -261,9 +289,9 @@ func (s *serving) closeListeners() {
 // listenUnix makes a unix socket that only those reach whom mode, in octal, lets. A socket that is there is replaced if
 // nobody answers at it; anything else is left alone.
 func listenUnix(path, mode string) (net.Listener, error) {
-	var bits uint32
-	if _, err := fmt.Sscanf(mode, "%o", &bits); err != nil || bits > 0o777 {
-		return nil, fmt.Errorf("serve: --socket-mode %q is no mode like 0600", mode)
+	bits, err := parseMode(mode)
+	if err != nil {
+		return nil, err
 	}
 	if info, err := os.Lstat(path); err == nil && info.Mode().Type() == os.ModeSocket {
 		conn, err := net.Dial("unix", path)
@@ -277,11 +305,20 @@ func listenUnix(path, mode string) (net.Listener, error) {
 			}
 		}
 	}
-	old := syscall.Umask(int(^bits & 0o777))
+	old := syscall.Umask(0o777 &^ bits)
 	defer syscall.Umask(old)
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("serve: %w", err)
 	}
 	return l, nil
+}
+
+// parseMode reads a file mode of octal digits alone.
+func parseMode(text string) (int, error) {
+	bits, err := strconv.ParseUint(text, 8, 16)
+	if err != nil || bits > 0o777 {
+		return 0, fmt.Errorf("--socket-mode %q is no mode like 0600", text)
+	}
+	return int(bits), nil
 }

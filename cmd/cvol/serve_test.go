@@ -172,6 +172,7 @@ func TestServeTLS(t *testing.T) {
 	}
 	on := serve(t, "--socket", filepath.Join(dir, "s"), secured+"&tls-hostname=localhost")
 	tool(t, "qemu-io", "-f", "raw", "-c", "read -P 0x5a 0 1M", on.uri)
+	on.stop()
 	u, err := nbd.ParseURI(strings.Replace(s.uri, "nbds", "nbd", 1))
 	if err != nil {
 		t.Fatal(err)
@@ -219,7 +220,10 @@ func TestServeRefuses(t *testing.T) {
 		{[]string{"--listen", ":0", path}, exitUsage, "--insecure"},
 		{[]string{"--listen", "nonsense", path}, exitOther, "nonsense"},
 		{[]string{"--socket", dir + "/s", "--max-connections", "-1", path}, exitUsage, "-1"},
-		{[]string{"--socket", dir + "/s", "--socket-mode", "rw", path}, exitOther, "rw"},
+		{[]string{"--socket", dir + "/s", "--socket-mode", "rw", path}, exitUsage, "rw"},
+		{[]string{"--socket", dir + "/s", "--socket-mode", "0688", path}, exitUsage, "0688"},
+		{[]string{"--socket", dir + "/s", "--socket-mode", "0600x", path}, exitUsage, "0600x"},
+		{[]string{"--socket", dir + "/s", "--socket-mode", "4755", path}, exitUsage, "4755"},
 		{[]string{"--socket", dir + "/none/s", path}, exitOther, "none"},
 		{[]string{"--socket", dir + "/s", dir + "/missing"}, exitNotFound, "missing"},
 		{[]string{"--socket", dir + "/s", dir}, exitRefused, "neither"},

@@ -70,14 +70,14 @@ func (b *bench) contend(ctx context.Context, l load, servers []server) ([]conten
 // copyOut reads all of the export with nbdcopy.
 func copyOut(connections int) load {
 	return func(ctx context.Context, b *bench, uri string) (float64, error) {
-		return b.speed(ctx, "nbdcopy", "--connections="+strconv.Itoa(connections), "--request-size="+strconv.Itoa(requestSize), uri, "null:")
+		return b.speed(ctx, "nbdcopy", "--connections="+strconv.Itoa(connections), "--threads="+strconv.Itoa(connections), "--request-size="+strconv.Itoa(requestSize), uri, "null:")
 	}
 }
 
 // copyIn writes all of the export with nbdcopy, and flushes it.
 func copyIn(connections int) load {
 	return func(ctx context.Context, b *bench, uri string) (float64, error) {
-		return b.speed(ctx, "nbdcopy", "--flush", "--connections="+strconv.Itoa(connections), "--request-size="+strconv.Itoa(requestSize), b.file("source"), uri)
+		return b.speed(ctx, "nbdcopy", "--flush", "--connections="+strconv.Itoa(connections), "--threads="+strconv.Itoa(connections), "--request-size="+strconv.Itoa(requestSize), b.file("source"), uri)
 	}
 }
 
@@ -130,7 +130,7 @@ func clients(connections int, twice bool) func(context.Context, *bench) ([]conte
 		return []contender{
 			{"ours", func(ctx context.Context) (float64, error) { return b.speed(ctx, b.self, "copy", n, from, to) }},
 			{"nbdcopy", func(ctx context.Context) (float64, error) {
-				return b.speed(ctx, "nbdcopy", "--flush", "--connections="+n, from, to)
+				return b.speed(ctx, "nbdcopy", "--flush", "--connections="+n, "--threads="+n, "--requests="+strconv.Itoa(copyDepth), from, to)
 			}},
 		}, done, nil
 	}

@@ -50,7 +50,7 @@ func serveSlow(ctx context.Context, args []string) error {
 	return s.Serve(l, nbd.ListenOptions{})
 }
 
-// copyDepth is how many requests of requestSize a connection has in flight: what nbdcopy has.
+// copyDepth is how many requests of requestSize a connection has in flight; nbdcopy is told the same.
 const copyDepth = 16
 
 // runCopy copies an export to another one or nowhere: CONNECTIONS FROM TO.
@@ -126,8 +126,8 @@ func each(from *nbd.Device, connections int, do func(p []byte, off int64) error)
 	return <-failed
 }
 
-// flood keeps 16 requests of 1 MiB in flight on each of 16 connections, half of them writes, until the export was moved
-// through twice.
+// flood keeps 16 requests of 1 MiB in flight on each of 16 connections, half of them writes, until each connection was
+// through a quarter of the export.
 func flood(ctx context.Context, u nbd.URI, size int64) error {
 	const connections, depth, piece = 16, 16, 1 << 20
 	var all sync.WaitGroup
