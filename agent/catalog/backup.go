@@ -10,7 +10,7 @@ import (
 )
 
 // Backup writes the store as it is now to the file path, with the mode 0600, durably; path must not exist. The copy counts
-// as restored (Restored) when a store is opened on it, whatever session file lies beside it. Commits go on meanwhile. If
+// as restored (Restored) when a store is opened on it, whatever openings file lies beside it. Commits go on meanwhile. If
 // it fails there is no file.
 func (b *Bolt) Backup(path string) error {
 	err := b.copyTo(path)

@@ -20,7 +20,7 @@ func openAt(t *testing.T, path string) *Bolt {
 }
 
 // TestBackup: a copy that was made while somebody wrote is one of the states that there were, whole, and counts as restored
-// also where the session file says that nothing happened since.
+// also where the openings file says that nothing happened since.
 func TestBackup(t *testing.T) {
 	dir := t.TempDir()
 	b := openAt(t, filepath.Join(dir, "db"))
@@ -63,12 +63,12 @@ func TestBackup(t *testing.T) {
 	for i := range 10 {
 		holdsPair(t, filepath.Join(dir, fmt.Sprint("copy", i)))
 	}
-	session, err := os.ReadFile(filepath.Join(dir, "db.session"))
+	openings, err := os.ReadFile(filepath.Join(dir, "db.session"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	last := filepath.Join(dir, "last")
-	if err := errors.Join(b.Backup(last), b.Close(), os.WriteFile(last+".session", session, 0o600)); err != nil {
+	if err := errors.Join(b.Backup(last), b.Close(), os.WriteFile(last+openingsSuffix, openings, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	holdsPair(t, last)

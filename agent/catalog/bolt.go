@@ -21,10 +21,10 @@ type Bolt struct {
 	file *os.File // bbolt's own, and closed by it
 	db   *bolt.DB
 
-	// id, created and session never change.
+	// id, created and openings never change.
 	id       string
 	created  time.Time
-	session  uint64
+	openings uint64
 	log      *slog.Logger
 	observer Observer
 	watchers watchers

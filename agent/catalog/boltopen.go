@@ -87,7 +87,7 @@ func (b *Bolt) wayOut(err error) error {
 		return fmt.Errorf("%s: %w: start the agent of that version, or a newer one", b.path, err)
 	case errors.Is(err, ErrCorrupt):
 		return fmt.Errorf("%s: %w: keep this file for inquiry, put the latest backup in its place, remove %s, start again",
-			b.path, err, b.path+sessionSuffix)
+			b.path, err, b.path+openingsSuffix)
 	}
 	return fmt.Errorf("%s: %w", b.path, err)
 }
@@ -161,10 +161,10 @@ func (b *Bolt) check() (torn bool, err error) {
 	return torn, nil
 }
 
-// begin checks the records, or makes the tables, and begins a session. The session is written to the store first and to
+// begin checks the records, or makes the tables, and counts the opening. The count is written to the store first and to
 // the file then: a crash in between leaves the file behind the store, which means nothing.
 func (b *Bolt) begin(torn bool) error {
-	before, err := readSession(b.path)
+	before, err := readOpenings(b.path)
 	if err != nil {
 		return err
 	}
@@ -174,15 +174,15 @@ func (b *Bolt) begin(torn bool) error {
 			return false, err
 		}
 		m.Restored = m.Restored || torn || wentBack(tx, *m, before, isNew)
-		m.Session = max(m.Session, before.Session) + 1
+		m.Openings = max(m.Openings, before.Openings) + 1
 		return true, nil
 	})
 	if err != nil {
 		return err
 	}
-	b.id, b.created, b.session = b.meta.StoreID, b.meta.Created, b.meta.Session
+	b.id, b.created, b.openings = b.meta.StoreID, b.meta.Created, b.meta.Openings
 	if b.restored.Store(b.meta.Restored); b.meta.Restored {
-		b.log.Warn("catalog is older than it was before", "path", b.path, "session", b.session)
+		b.log.Warn("catalog is older than it was before", "path", b.path, "openings", b.openings)
 	}
-	return writeSession(b.path, session{Version: 1, StoreID: b.id, Session: b.session})
+	return writeOpenings(b.path, openings{Version: 1, StoreID: b.id, Openings: b.openings})
 }

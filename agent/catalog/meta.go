@@ -22,8 +22,8 @@ type storeMeta struct {
 	Schema  int       `json:"schema"`
 	StoreID string    `json:"store_id"`
 	Created time.Time `json:"created"`
-	// Session counts how often the store was opened.
-	Session uint64 `json:"session"`
+	// Openings counts how often the store was opened.
+	Openings uint64 `json:"session"`
 	// Restored says that the store went back in time, and nobody has cleared it since.
 	Restored bool `json:"restored,omitempty"`
 	// LastToken is the highest token of a lease.
@@ -40,13 +40,13 @@ var upgrades []func(*bolt.Tx, *totals) error
 // schema is the version that this agent writes.
 func schema() int { return 1 + len(upgrades) }
 
-// wentBack says that the store is older than the session file, or that the two do not belong together, or that the
+// wentBack says that the store is older than the openings file, or that the two do not belong together, or that the
 // record of the store is not of the last transaction: its page is an old one, or another program has written.
-func wentBack(tx *bolt.Tx, m storeMeta, before session, isNew bool) bool {
+func wentBack(tx *bolt.Tx, m storeMeta, before openings, isNew bool) bool {
 	if isNew {
-		return before != session{}
+		return before != openings{}
 	}
-	return before.StoreID != m.StoreID || before.Session > m.Session || m.Commit+1 != uint64(tx.ID())
+	return before.StoreID != m.StoreID || before.Openings > m.Openings || m.Commit+1 != uint64(tx.ID())
 }
 
 // load fills in the record of the store, after a check of all records, or makes a new store.
@@ -154,11 +154,11 @@ func (b *Bolt) updateMeta(fn func(*storeMeta)) error {
 	return err
 }
 
-// Session is how often the store was opened.
-func (b *Bolt) Session() uint64 { return b.session }
+// Openings is how often the store was opened.
+func (b *Bolt) Openings() uint64 { return b.openings }
 
 // Restored says that the store is, or may be, older than what an agent has seen before: it was put back from a backup,
-// its session file is missing, or its newest commit is unreadable. Before such a store serves a volume, the peers must
+// its openings file is missing, or its newest commit is unreadable. Before such a store serves a volume, the peers must
 // be asked who owns it (SAFETY: a store restored from a backup asks for higher epochs). It stays so, also across
 // restarts, until ClearRestored.
 func (b *Bolt) Restored() bool { return b.restored.Load() }

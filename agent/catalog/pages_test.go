@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// imageSession is what the session file of the last image says.
-var imageSession session
+// imageOpenings is what the openings file of the last image says.
+var imageOpenings openings
 
 // image is the file of a store with pages of every kind, and what is in it.
 func image(t testing.TB) (file []byte, records map[string]string) {
@@ -34,7 +34,7 @@ func image(t testing.TB) (file []byte, records map[string]string) {
 		err = errors.Join(err, b.Update(func(tx Tx) error { return tx.Delete(Volumes.name, number(i*7)) }))
 	}
 	records, viewErr := texts(b)
-	imageSession = session{Version: 1, StoreID: b.ID(), Session: b.Session()}
+	imageOpenings = openings{Version: 1, StoreID: b.ID(), Openings: b.Openings()}
 	if err := errors.Join(err, viewErr, b.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func openImage(t *testing.T, file []byte, records map[string]string) (opened boo
 	if err := os.WriteFile(path, file, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := writeSession(path, imageSession); err != nil {
+	if err := writeOpenings(path, imageOpenings); err != nil {
 		t.Fatal(err)
 	}
 	b, err := OpenBolt(path, BoltOptions{Reserve: 1 << 12})
@@ -159,7 +159,7 @@ func TestTornMeta(t *testing.T) {
 	for _, n := range []int{1, 60, 4096 - pageHeaderSize} {
 		damaged, path := bytes.Clone(file), storePath(t)
 		clear(damaged[at+pageHeaderSize : at+pageHeaderSize+n])
-		if err := errors.Join(os.WriteFile(path, damaged, 0o600), writeSession(path, imageSession)); err != nil {
+		if err := errors.Join(os.WriteFile(path, damaged, 0o600), writeOpenings(path, imageOpenings)); err != nil {
 			t.Fatal(err)
 		}
 		b := openBolt(t, path, BoltOptions{})

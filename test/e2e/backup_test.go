@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestCatalogBackup: the backup of a running agent is put back after a volume has moved away. Its session file is left as it
+// TestCatalogBackup: the backup of a running agent is put back after a volume has moved away. Its openings file is left as it
 // is, and the agent was not started since the backup: it serves nothing before the peer has answered, and gives the volume up.
 func TestCatalogBackup(t *testing.T) {
 	a, b := started(t, "")

@@ -22,7 +22,7 @@ func copyFile(t *testing.T, from, to string) {
 func TestRestored(t *testing.T) {
 	text := func(s string) func(*testing.T, string) {
 		return func(t *testing.T, path string) {
-			if err := os.WriteFile(path+sessionSuffix, []byte(s), 0o600); err != nil {
+			if err := os.WriteFile(path+openingsSuffix, []byte(s), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -42,13 +42,13 @@ func TestRestored(t *testing.T) {
 		{"nothing", func(*testing.T, string) {}, false},
 		{"a backup put back", func(t *testing.T, path string) { copyFile(t, path+".backup", path) }, true},
 		{"the store lost", remove(""), true},
-		{"the session file lost", remove(sessionSuffix), true},
-		{"the session file torn", text(`{"version":1,"sto`), true},
-		{"the session file empty", text(""), true},
-		{"the session file of another store", text(`{"version":1,"store_id":"x","session":1}`), true},
-		{"both lost", func(t *testing.T, path string) { remove("")(t, path); remove(sessionSuffix)(t, path) }, false},
-		{"a crash between store and session file", func(t *testing.T, path string) {
-			copyFile(t, path+".session-before", path+sessionSuffix)
+		{"the openings file lost", remove(openingsSuffix), true},
+		{"the openings file torn", text(`{"version":1,"sto`), true},
+		{"the openings file empty", text(""), true},
+		{"the openings file of another store", text(`{"version":1,"store_id":"x","session":1}`), true},
+		{"both lost", func(t *testing.T, path string) { remove("")(t, path); remove(openingsSuffix)(t, path) }, false},
+		{"a crash between store and openings file", func(t *testing.T, path string) {
+			copyFile(t, path+".before", path+openingsSuffix)
 		}, false},
 	}
 	for _, test := range tests {
@@ -56,7 +56,7 @@ func TestRestored(t *testing.T) {
 			path := storePath(t)
 			closeBolt(t, openBolt(t, path, BoltOptions{}))
 			copyFile(t, path, path+".backup")
-			copyFile(t, path+sessionSuffix, path+".session-before")
+			copyFile(t, path+openingsSuffix, path+".before")
 			closeBolt(t, openBolt(t, path, BoltOptions{}))
 			test.do(t, path)
 			b := openBolt(t, path, BoltOptions{})
@@ -71,7 +71,7 @@ func TestRestored(t *testing.T) {
 func TestRestoredStays(t *testing.T) {
 	path := storePath(t)
 	closeBolt(t, openBolt(t, path, BoltOptions{}))
-	if err := os.Remove(path + sessionSuffix); err != nil {
+	if err := os.Remove(path + openingsSuffix); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 2 {
@@ -91,45 +91,45 @@ func TestRestoredStays(t *testing.T) {
 	}
 }
 
-// TestSession: it grows by each opening, beyond what either place says.
-func TestSession(t *testing.T) {
+// TestOpenings: it grows by each opening, beyond what either place says.
+func TestOpenings(t *testing.T) {
 	path := storePath(t)
 	for want := range uint64(3) {
 		b := openBolt(t, path, BoltOptions{})
-		if b.Session() != want+1 {
-			t.Errorf("session %d, want %d", b.Session(), want+1)
+		if b.Openings() != want+1 {
+			t.Errorf("openings %d, want %d", b.Openings(), want+1)
 		}
 		closeBolt(t, b)
 	}
 	b := openBolt(t, path, BoltOptions{})
 	id := b.ID()
 	closeBolt(t, b)
-	if err := writeSession(path, session{Version: 1, StoreID: id, Session: 40}); err != nil {
+	if err := writeOpenings(path, openings{Version: 1, StoreID: id, Openings: 40}); err != nil {
 		t.Fatal(err)
 	}
 	b = openBolt(t, path, BoltOptions{})
-	if found, err := readSession(path); err != nil || b.Session() != 41 || found.Session != 41 {
-		t.Errorf("session %d, in the file %+v, error %v; want 41", b.Session(), found, err)
+	if found, err := readOpenings(path); err != nil || b.Openings() != 41 || found.Openings != 41 {
+		t.Errorf("openings %d, in the file %+v, error %v; want 41", b.Openings(), found, err)
 	}
-	if info, err := os.Stat(path + sessionSuffix); err != nil || info.Size() != sessionSize || info.Mode() != 0o600 {
-		t.Errorf("session file %v, error %v", info, err)
+	if info, err := os.Stat(path + openingsSuffix); err != nil || info.Size() != openingsSize || info.Mode() != 0o600 {
+		t.Errorf("openings file %v, error %v", info, err)
 	}
 }
 
-// TestSessionFileFails: without its session file a store does not open.
-func TestSessionFileFails(t *testing.T) {
+// TestOpeningsFileFails: without its openings file a store does not open.
+func TestOpeningsFileFails(t *testing.T) {
 	path := storePath(t)
-	if err := os.Mkdir(path+sessionSuffix, 0o700); err != nil {
+	if err := os.Mkdir(path+openingsSuffix, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if b, err := OpenBolt(path, BoltOptions{}); err == nil {
 		closeBolt(t, b)
-		t.Error("opened without a session file")
+		t.Error("opened without a openings file")
 	}
-	if err := writeSession(path, session{}); err == nil {
+	if err := writeOpenings(path, openings{}); err == nil {
 		t.Error("wrote a directory")
 	}
-	if _, err := readSession(path + "\x00"); err == nil || errors.Is(err, fs.ErrNotExist) {
+	if _, err := readOpenings(path + "\x00"); err == nil || errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("read of an impossible name: %v", err)
 	}
 }
