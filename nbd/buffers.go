@@ -44,6 +44,8 @@ func (b *buffer) size() int64 { return 1 << b.class }
 // bufferPool keeps buffers by size, the one used last first: it is the one that the processor's cache still has. What
 // they held before is not erased: whoever sends one has filled it.
 type bufferPool struct {
+	limit int // of one buffer in bytes, as if the system had no more; 0: none. For tests.
+
 	mu      sync.Mutex
 	classes [largestClass + 1][]*buffer
 	kept    int64
@@ -59,6 +61,9 @@ func (p *bufferPool) get(n int) (*buffer, error) {
 	class := bufferClass(n)
 	if b := p.pop(class); b != nil {
 		return b, nil
+	}
+	if p.limit > 0 && n > p.limit {
+		return nil, fmt.Errorf("memory for %d bytes of payload: %w", n, unix.ENOMEM)
 	}
 	mapped, err := unix.Mmap(-1, 0, pageSize+1<<class, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {

@@ -199,13 +199,16 @@ func (t *transmission) read() (request, error) {
 		return r, fmt.Errorf("%s with a payload of %d bytes: %w", commandName(h.command), follows, ErrProtocol)
 	}
 	if h.command == cmdBlockStatus && follows > 0 && t.session.has(canStatusPayload) {
-		return r, t.readContexts(&r, follows)
+		err := t.readContexts(&r, follows)
+		return r, err
 	}
 	r.refused = validate(h, &t.session)
 	r.sent = r.refused.code == 0 && t.export.sendable(h) && t.outlet.sends()
 	if n := r.room(); n > 0 {
-		if r.buffer, err = t.reserve(n); err != nil {
+		if r.buffer, err = t.reserve(n); errors.Is(err, errEnding) {
 			return r, err
+		} else if err != nil {
+			r.refused = refusal{codeENOMEM, codeWords[codeENOMEM]}
 		}
 	}
 	if follows == 0 {
@@ -296,7 +299,8 @@ func (t *transmission) await(d time.Duration) error {
 	return t.raw.SetReadDeadline(time.Now().Add(d))
 }
 
-// reserve waits until n bytes of payload may be in flight, on this connection and on all. Meanwhile nothing is read.
+// reserve waits until n bytes of payload may be in flight, on this connection and on all. Meanwhile nothing is read. Another
+// error than errEnding: the system has no memory.
 func (t *transmission) reserve(n int) (*buffer, error) {
 	size := bufferSize(n)
 	if !t.memory.try(size) {

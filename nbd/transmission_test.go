@@ -101,6 +101,24 @@ func TestBytesInFlight(t *testing.T) {
 	}
 }
 
+// TestNoMemory: a request that the system has no memory for is answered so, and the next one is served.
+func TestNoMemory(t *testing.T) {
+	s, o := serveOne(t, newMemory(maxPayload))
+	s.shared.buffers.limit = 64 << 10
+	client := opened(t, o)
+	for _, command := range []uint16{cmdRead, cmdWrite, cmdCache} {
+		if code := client.request(header(command, 0, 0, 1<<20)); code != codeENOMEM {
+			t.Errorf("%s is answered with %d", commandName(command), code)
+		}
+		if code := client.request(header(command, 0, 0, 512)); code != 0 {
+			t.Errorf("a short %s after it is answered with %d", commandName(command), code)
+		}
+	}
+	if n := s.shared.budget.inUse(); n != 0 {
+		t.Errorf("%d bytes are still in use", n)
+	}
+}
+
 // TestWaitForMemoryEndsWithTheConnection: a client that waits for memory does not outlive the export.
 func TestWaitForMemoryEndsWithTheConnection(t *testing.T) {
 	device, began, open := blocked(maxPayload)
