@@ -21,7 +21,7 @@ STATICCHECK := go tool -modfile=tools/go.mod staticcheck
 # The race detector needs cgo, and that a compiler.
 RACE = $$(if command -v gcc >/dev/null; then echo -race; else echo 'no gcc: tests run without -race' >&2; fi)
 
-.PHONY: help build setup test lint check fuzz bench bench-nbd cover campaign test-clients demo clean install
+.PHONY: help build setup test lint check fuzz bench bench-nbd cover campaign test-clients test-vm demo clean install
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -63,6 +63,10 @@ campaign: setup ## walk every crash and fault instead of a random slice of them 
 
 test-clients: setup ## run the tests with the stock clients of OpenStack (cinder, openstack, gophercloud)
 	CVOLD_CLIENTS=1 go test -count=1 -run Client -timeout $(TEST_TIMEOUT) ./test/e2e
+
+test-vm: setup ## run the tests that need a kernel of their own, in a VM that is made first (Debian, as root)
+	@tools/setup vm
+	test/vm/all bin/guest
 
 demo: build ## two agents on this machine, one migration between them
 	tools/demo/run.sh
