@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -76,15 +77,20 @@ func TestTenThousandConnections(t *testing.T) {
 	mustRead(t, steady, 512, 0)
 	files, routines := openFiles(t), runtime.NumGoroutine()
 	var all sync.WaitGroup
+	var came atomic.Uint64
 	for worker := range 8 {
 		all.Go(func() {
 			random := rand.New(rand.NewPCG(seed, uint64(worker)))
 			for range 1250 {
-				drop(o, random)
+				if drop(o, random) {
+					came.Add(1)
+				}
 			}
 		})
 	}
 	all.Wait()
+	// The last ones may still lie in the listener's queue.
+	await(t, "all are counted", func() bool { stats := s.Stats(); return stats.Accepted+stats.Rejected == came.Load()+1 })
 	await(t, "all are gone", func() bool { return s.Stats().Connections == 1 })
 	await(t, "their goroutines have ended", func() bool { return runtime.NumGoroutine() <= routines })
 	if n := openFiles(t); n > files {
@@ -93,18 +99,17 @@ func TestTenThousandConnections(t *testing.T) {
 	if n := s.shared.budget.inUse(); n != 0 {
 		t.Errorf("%d bytes are still in use", n)
 	}
-	stats := s.Stats()
-	if stats.Accepted+stats.Rejected != 10001 {
-		t.Errorf("%d accepted and %d rejected, of 10001", stats.Accepted, stats.Rejected)
+	if n := came.Load(); n != 10000 {
+		t.Errorf("%d connections were made", n)
 	}
 	mustRead(t, steady, 512, 0)
 }
 
-// drop makes a connection and leaves it at some stage.
-func drop(o DialOptions, random *rand.Rand) {
+// drop makes a connection, if it can, and leaves it at some stage.
+func drop(o DialOptions, random *rand.Rand) bool {
 	conn, err := net.Dial(o.Network, o.Address)
 	if err != nil {
-		return
+		return false
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(patience))
@@ -118,13 +123,14 @@ func drop(o DialOptions, random *rand.Rand) {
 	}
 	for _, bytes := range stages[:random.IntN(len(stages)+1)] {
 		if _, err := conn.Write(bytes[:1+random.IntN(len(bytes))]); err != nil {
-			return
+			break
 		}
 		if random.IntN(4) == 0 {
 			conn.SetReadDeadline(time.Now().Add(time.Millisecond)) // a part of a message has no answer
 			conn.Read(make([]byte, 1+random.IntN(64)))
 		}
 	}
+	return true
 }
 
 // TestHostileClientsCostLittle: clients that do not read, trickle, or announce 4 GiB, as many as are let in, cost bounded memory
