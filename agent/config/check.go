@@ -31,11 +31,11 @@ func (r *reader) checkSockets(c *Config) {
 		c.NBDSocket = filepath.Join(filepath.Dir(c.Socket), nbdSocketName)
 		r.preset("nbd_socket", c.NBDSocket)
 		if _, err := parseSocket(c.NBDSocket); err != nil {
-			r.problem(r.at(own, "socket"), "[%s] nbd_socket = %s: %v", own, c.NBDSocket, err)
+			r.problem(r.at(own, "socket"), "[%s] nbd_socket = %s: %v", word(own), c.NBDSocket, err)
 		}
 	}
 	if c.Socket != "" && c.Socket == c.NBDSocket {
-		r.problem(r.at(own, "nbd_socket"), "[%s] nbd_socket = %s: want another path than socket's", own, c.NBDSocket)
+		r.problem(r.at(own, "nbd_socket"), "[%s] nbd_socket = %s: want another path than socket's", word(own), c.NBDSocket)
 	}
 }
 
@@ -51,15 +51,15 @@ func (r *reader) checkTLS(c *Config) {
 		return
 	}
 	need := func(at ini.Value, format string, args ...any) {
-		r.problem(at, format+": want %s in [%s] too", append(args, strings.Join(missing, ", "), own)...)
+		r.problem(at, format+": want %s in [%s] too", append(args, word(strings.Join(missing, ", ")), word(own))...)
 	}
 	for _, key := range []string{"ca_file", "cert_file", "key_file", "peer_listen", "nbd_listen"} {
 		if at := r.at(own, key); at.Text != "" {
-			need(at, "[%s] %s", own, key)
+			need(at, "[%s] %s", word(own), word(key))
 		}
 	}
 	if c.MetricsTLS() {
-		need(r.at(own, "metrics_listen"), "[%s] metrics_listen = %s is not a loopback address", own, c.MetricsListen)
+		need(r.at(own, "metrics_listen"), "[%s] metrics_listen = %s is not a loopback address", word(own), c.MetricsListen)
 	}
 	for _, p := range c.Peers {
 		section := r.section(peerPrefix + p.Node)
@@ -77,7 +77,7 @@ func (r *reader) checkListeners(c *Config) {
 			continue
 		}
 		if other, ok := seen[l.address]; ok {
-			r.problem(r.at(own, l.key), "[%s] %s = %s: %s has this address", own, l.key, l.address, other)
+			r.problem(r.at(own, l.key), "[%s] %s = %s: %s has this address", word(own), word(l.key), l.address, word(other))
 		}
 		seen[l.address] = l.key
 	}
@@ -95,7 +95,7 @@ func (r *reader) checkBackends(c *Config) {
 	}
 	for _, name := range c.OwnBackends {
 		if !r.isEnabled(name) {
-			r.problem(r.at(own, "own_backends"), "[%s] own_backends: %s is not in enabled_backends", own, name)
+			r.problem(r.at(own, "own_backends"), "[%s] own_backends: %s is not in enabled_backends", word(own), name)
 		}
 	}
 }

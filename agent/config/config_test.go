@@ -271,3 +271,24 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+// TestShortSecrets: a secret that stands in a message's own words, or is a list, is in none of the values there, and the words
+// stay whole.
+func TestShortSecrets(t *testing.T) {
+	for _, test := range []struct{ secret, text, want string }{
+		{`" "`, "[cvold]\nca_file = ${lvm.secret}\n", "[DEFAULT] enabled_backends: want the sections of the back ends to serve"},
+		{`" "`, "[cvold]\nlog_level = x${lvm.secret}y\n", "c.conf:4: [cvold] log_level = ***: want debug, info, warning or error"},
+		{"e", "[cvold]\nlog_level = ${lvm.secret}\n", "c.conf:4: [cvold] log_level = ***: want debug, info, warning or error"},
+		{"e", "[DEFAULT]\nenabled_backends = x${lvm.secret}y\n", "c.conf:4: [DEFAULT] enabled_backends: there is no section [x***y]"},
+		{"DEFAULT", "[DEFAULT]\nenabled_backends = ${lvm.secret}\n", `c.conf:4: [DEFAULT] enabled_backends: "***" cannot be a back end`},
+		{"horse, staple", "[DEFAULT]\nenabled_backends = ${lvm.secret}\n",
+			"c.conf:4: [DEFAULT] enabled_backends: there is no section [***]\nc.conf:4: [DEFAULT] enabled_backends: there is no section [***]"},
+		{`a"b`, "[DEFAULT]\nenabled_backends = /${lvm.secret}\n", `c.conf:4: [DEFAULT] enabled_backends: "/***" cannot be a back end`},
+		{"e", "[cvold]\nlog_level = ${lvm.secret}\n[cvlod]\n", "c.conf:5: [cvlod]: no such section: did you mean [cvold]?"},
+	} {
+		_, err := parse(t, "[lvm]\nsecret = "+test.secret+"\n"+test.text)
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("secret %s: got\n%v\nwant\n%s", test.secret, err, test.want)
+		}
+	}
+}

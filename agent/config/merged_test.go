@@ -23,6 +23,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add("[DEFAULT]\nenabled_backends = lvm, $a\na = ${lvm.san_password}\n", "[LVM]\nvolume_driver = $san_password\n[backend_defaults]\nfile_directory = $a\n")
 	f.Add("[DEFAULT]\na = $b $b\nhost = $a", "[DEFAULT]\nb = $c $c\nc = ${DEFAULT.a}\n[default]\n[cvlod]\n[peer-x]\n")
 	f.Add("[cvold]\nsocket = \n x\n", "[cvold]\nsokcet = ${lvm.san_password}\nnbd_socket = $socket\n")
+	f.Add("[cvold]\nca_file = ${x.y}\n", "[x]\ny = ' '\n") // a secret that stands in the words of every problem
 	f.Fuzz(func(t *testing.T, first, second string) {
 		if strings.Contains(first+second, password) {
 			return

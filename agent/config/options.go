@@ -1,8 +1,6 @@
 package config
 
 import (
-	"errors"
-	"fmt"
 	"log/slog"
 	"strconv"
 	"time"
@@ -144,7 +142,7 @@ func set[V any](field *V, value string, parse func(string) (V, error)) (err erro
 
 // want is the usual problem with a value.
 func want(format string, args ...any) error {
-	return errors.New("want " + fmt.Sprintf(format, args...))
+	return say("want %v", say(format, args...))
 }
 
 var levels = map[string]slog.Level{

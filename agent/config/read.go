@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -36,18 +35,13 @@ func (r *reader) section(name string) ini.Section { return r.file.Section(name) 
 // full says that enough is wrong: more is not looked for at length.
 func (r *reader) full() bool { return len(r.problems) >= maxProblems }
 
-// problem adds what is wrong at the value's place; a place without a file is a default, or nothing at all.
+// problem adds what is wrong at the value's place; a place without a file is a default, or nothing at all. See said.
 func (r *reader) problem(at ini.Value, format string, args ...any) {
 	if r.full() {
 		r.more++
 		return
 	}
-	text := fmt.Sprintf(format, args...)
-	if at.File == "" {
-		r.problems = append(r.problems, errors.New(text))
-		return
-	}
-	r.problems = append(r.problems, &ini.Error{File: at.File, Line: at.Line, Problem: text})
+	r.problems = append(r.problems, &problem{at, say(format, args...)})
 }
 
 // header is the place of a section's first header.
@@ -68,7 +62,7 @@ func read[T any](r *reader, section ini.Section, options []option[T], into *T, a
 		}
 		if v.Text != "" {
 			if err := o.set(into, v.Text); err != nil {
-				r.problem(v, "[%s] %s = %s: %v", section.Name, o.key, o.shown(v.Text), err)
+				r.problem(v, "[%s] %s = %s: %v", section.Name, word(o.key), o.shown(v.Text), err)
 			}
 		}
 		v.Text = o.shown(v.Text)
@@ -128,9 +122,9 @@ func (r *reader) unknown(section ini.Section, prefix string, known []string) {
 		case r.full():
 			r.more++
 		case slices.Contains(keys(defaultOptions), key):
-			r.problem(at, "[%s] %s: belongs in [%s]", section.Name, key, ini.Default)
+			r.problem(at, "[%s] %s: belongs in [%s]", section.Name, word(key), word(ini.Default))
 		default:
-			r.problem(at, "[%s] %s: no such option: %s", section.Name, key, hint(key, known))
+			r.problem(at, "[%s] %s: no such option: %s", section.Name, key, word(hint(key, known)))
 		}
 	}
 }

@@ -32,9 +32,62 @@ func (r *reader) borrows(section, text string) bool {
 // keepSecret keeps what an option stands for out of all that is said later: a part of a value may stand in a message too.
 func (r *reader) keepSecret(ref ini.Reference) {
 	v, _ := r.section(ref.Section).Get(ref.Key)
-	if v, err := r.file.Expand(ref.Section, v, r.fallback); err == nil && v.Text != "" {
-		r.secrets[v.Text] = true
+	v, err := r.file.Expand(ref.Section, v, r.fallback)
+	if err != nil || v.Text == "" {
+		return
 	}
+	r.secrets[v.Text] = true
+	for _, entry := range parseList(v.Text) { // messages have them one by one
+		r.secrets[entry] = true
+	}
+}
+
+// said is a message of which the parts that are not its own words are known, for a secret as short as a blank stands in any
+// words. A string or error among args is a value, or has one in it, unless it is a word.
+type said struct {
+	text, format string
+	args         []any
+}
+
+func say(format string, args ...any) *said { return &said{fmt.Sprintf(format, args...), format, args} }
+
+// word is an argument of a message that is no value: the name of an option, of a section of ours, of a driver.
+type word string
+
+func (s *said) Error() string { return s.text }
+
+// problem is what is wrong at a place.
+type problem struct {
+	at ini.Value
+	*said
+}
+
+func (p *problem) Error() string { return placed(p.at, p.text).Error() }
+
+// placed is the text as the error of a place, if it is one.
+func placed(at ini.Value, text string) error {
+	if at.File == "" {
+		return errors.New(text)
+	}
+	return &ini.Error{File: at.File, Line: at.Line, Problem: text}
+}
+
+// shown is what err says, without the secrets.
+func (r *reader) shown(err error) string {
+	s, ok := err.(*said)
+	if !ok {
+		return r.mask(err.Error())
+	}
+	args := slices.Clone(s.args)
+	for i, arg := range args {
+		switch arg := arg.(type) {
+		case string:
+			args[i] = r.mask(arg)
+		case error:
+			args[i] = r.shown(arg)
+		}
+	}
+	return fmt.Sprintf(s.format, args...)
 }
 
 // mask is text without the secrets.
@@ -49,13 +102,11 @@ func (r *reader) mask(text string) string {
 // wrong joins all that is wrong, without the secrets; nil if nothing is.
 func (r *reader) wrong() error {
 	all := make([]error, 0, len(r.problems)+1)
-	for _, problem := range r.problems {
-		var placed *ini.Error
-		if errors.As(problem, &placed) {
-			all = append(all, &ini.Error{File: placed.File, Line: placed.Line, Problem: r.mask(placed.Problem)})
-		} else {
-			all = append(all, errors.New(r.mask(problem.Error())))
+	for _, err := range r.problems {
+		if p, ok := err.(*problem); ok {
+			err = placed(p.at, r.shown(p.said))
 		}
+		all = append(all, err) // others are of references, and have names in them alone
 	}
 	if r.more > 0 {
 		all = append(all, fmt.Errorf("and %d more", r.more))

@@ -20,7 +20,7 @@ func (r *reader) host(c *Config) {
 		c.Node, err = parseName(name)
 	}
 	if err != nil {
-		r.problem(ini.Value{}, "[%s] host is not set, and the machine's name %q cannot stand for it: %v", ini.Default, name, err)
+		r.problem(ini.Value{}, "[%s] host is not set, and the machine's name %q cannot stand for it: %v", word(ini.Default), name, err)
 	}
 	r.preset("host", c.Node)
 }
@@ -33,18 +33,18 @@ func (r *reader) enabled() []string {
 	}
 	list, names := parseList(at.Text), []string(nil)
 	if len(list) == 0 {
-		r.problem(at, "[%s] enabled_backends: want the sections of the back ends to serve", ini.Default)
+		r.problem(at, "[%s] enabled_backends: want the sections of the back ends to serve", word(ini.Default))
 	}
 	for _, name := range list {
 		section := r.section(name)
 		reserved := name == ini.Default || strings.EqualFold(name, own) || strings.EqualFold(name, shared)
 		switch _, err := parseName(name); {
 		case err != nil || reserved:
-			r.problem(at, "[%s] enabled_backends: %q cannot be a back end", ini.Default, name)
+			r.problem(at, "[%s] enabled_backends: %q cannot be a back end", word(ini.Default), name)
 		case slices.Contains(names, section.Name):
-			r.problem(at, "[%s] enabled_backends: %s is there twice", ini.Default, name)
+			r.problem(at, "[%s] enabled_backends: %s is there twice", word(ini.Default), name)
 		case section.File == "":
-			r.problem(at, "[%s] enabled_backends: there is no section [%s]%s", ini.Default, name, r.similar(name))
+			r.problem(at, "[%s] enabled_backends: there is no section [%s]%s", word(ini.Default), name, word(r.similar(name)))
 		default:
 			names = append(names, section.Name)
 		}
@@ -81,7 +81,7 @@ func (r *reader) backend(name string) Backend {
 		r.unknown(section, driver.prefix, keys(driver.options))
 	case isClass(b.Driver):
 	case len(r.problems) == before:
-		r.problem(header(section), "[%s] has no volume_driver: want one of %s", name, strings.Join(kinds(), ", "))
+		r.problem(header(section), "[%s] has no volume_driver: want one of %s", name, word(strings.Join(kinds(), ", ")))
 	}
 	return b
 }
@@ -110,7 +110,7 @@ func (r *reader) peers(c *Config) {
 func (r *reader) peer(section ini.Section) Peer {
 	p := Peer{Node: section.Name[len(peerPrefix):]}
 	if _, err := parseName(p.Node); err != nil || p.Node == "" {
-		r.problem(header(section), "[%s]: want the name of the node, without @, #, / and spaces: [%snode2]", section.Name, peerPrefix)
+		r.problem(header(section), "[%s]: want the name of the node, without @, #, / and spaces: [%snode2]", section.Name, word(peerPrefix))
 	}
 	before := len(r.problems)
 	read(r, section, peerOptions, &p)
@@ -133,14 +133,14 @@ func (r *reader) sections() {
 	for _, name := range r.file.Sections() {
 		lower := strings.ToLower(name)
 		if lower != own && distance(lower, own) <= 2 && !r.isEnabled(name) {
-			r.problem(header(r.section(name)), "[%s]: no such section: did you mean [%s]?", name, own)
+			r.problem(header(r.section(name)), "[%s]: no such section: did you mean [%s]?", name, word(own))
 		}
 		if name != ini.Default && strings.EqualFold(name, ini.Default) {
-			r.problem(header(r.section(name)), "[%s]: no such section: did you mean [%s]?", name, ini.Default)
+			r.problem(header(r.section(name)), "[%s]: no such section: did you mean [%s]?", name, word(ini.Default))
 		}
 		node, isPeer := strings.CutPrefix(lower, strings.TrimSuffix(peerPrefix, ":"))
 		if isPeer && node != "" && strings.ContainsAny(node[:1], "-_./ ") && !r.isEnabled(name) {
-			r.problem(header(r.section(name)), "[%s]: no such section: did you mean [%s%s]?", name, peerPrefix, node[1:])
+			r.problem(header(r.section(name)), "[%s]: no such section: did you mean [%s%s]?", name, word(peerPrefix), node[1:])
 		}
 	}
 }

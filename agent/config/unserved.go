@@ -2,7 +2,6 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 )
 
@@ -26,7 +25,7 @@ func notServed(driver string) error {
 	if kind, ok := driverNames[driver]; ok {
 		driver = kind
 	}
-	return fmt.Errorf("not served by this build: %s: want %s", driver, strings.Join(kinds(), ", "))
+	return say("not served by this build: %s: want %s", driver, word(strings.Join(kinds(), ", ")))
 }
 
 // unserved takes the back ends of Cinder's drivers out of the enabled ones. Without another one they are problems.
@@ -36,8 +35,8 @@ func (r *reader) unserved(c *Config, all []Backend) {
 			c.Backends = append(c.Backends, b)
 			continue
 		}
-		reason := (&Config{settings: r.settings}).Wrong(b.Name, "volume_driver", notServed(b.Driver))
-		c.Unserved = append(c.Unserved, Unserved{b.Name, r.mask(b.Driver), b.BackendName, r.mask(reason.Error())})
+		reason := (&Config{settings: r.settings}).Wrong(b.Name, "volume_driver", errors.New(r.shown(notServed(b.Driver))))
+		c.Unserved = append(c.Unserved, Unserved{b.Name, r.mask(b.Driver), b.BackendName, reason.Error()})
 	}
 	if len(c.Backends) > 0 || len(c.Unserved) == 0 {
 		return

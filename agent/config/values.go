@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"log/slog"
 	"math"
 	"net"
@@ -200,7 +199,7 @@ func parseDriver(text string) (string, error) {
 		return text, nil
 	}
 	if near := nearest(text, append(kinds(), own+".file")); near != "" {
-		return "", fmt.Errorf("no such driver: did you mean %s?", near)
+		return "", say("no such driver: did you mean %s?", word(near))
 	}
 	return "", notServed(text)
 }
