@@ -15,7 +15,7 @@ import (
 	"github.com/cvold/cvold/internal/program"
 )
 
-// startProgram runs a server until the test ends, and waits for its socket.
+// startProgram runs a server until the test ends, and waits for its socket: a path, or host:port.
 func startProgram(t testing.TB, socket, name string, args ...string) {
 	t.Helper()
 	startStoppable(t, socket, name, args...)
@@ -43,8 +43,12 @@ func startStoppable(t testing.TB, socket, name string, args ...string) (kill fun
 			t.Logf("%s said %s", name, log.String())
 		}
 	})
+	network := "unix"
+	if !filepath.IsAbs(socket) {
+		network = "tcp"
+	}
 	await(t, name+" listens", func() bool {
-		conn, err := net.Dial("unix", socket)
+		conn, err := net.Dial(network, socket)
 		if err == nil {
 			conn.Close()
 		}
