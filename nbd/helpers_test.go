@@ -16,6 +16,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -117,6 +118,13 @@ func (m *memory) seen() map[string]int {
 		seen[call]++
 	}
 	return seen
+}
+
+// called are the calls so far.
+func (m *memory) called() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.calls)
 }
 
 func (m *memory) contents() []byte {
