@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/cvold/cvold/dataplane"
+	"github.com/pojntfx/go-nbd/pkg/protocol"
 )
 
 // holed is a memory that knows which of its parts are zeroes.
@@ -65,7 +66,7 @@ type ofReply struct {
 	payload []byte
 }
 
-// chunks sends a request and returns its reply's chunks, to the last one. A simple reply is nil.
+// chunks sends a request and returns its reply's chunks, to the last one. A simple reply, of a success, is nil.
 func (c *raw) chunks(h head, payload []byte, extended bool) (reply []ofReply) {
 	c.t.Helper()
 	h.cookie = 77
@@ -74,6 +75,9 @@ func (c *raw) chunks(h head, payload []byte, extended bool) (reply []ofReply) {
 		size := chunkHeadSize(extended)
 		b := c.receive(replySize)
 		if !extended && binary.BigEndian.Uint32(b) != magicStructured {
+			if r := decodeReply((*[replySize]byte)(b)); r.ReplyMagic != protocol.TRANSMISSION_MAGIC_REPLY || r.Handle != 77 || r.Error != 0 {
+				c.t.Fatalf("reply to %+v is %x", h, b)
+			}
 			return nil
 		}
 		b = append(b, c.receive(size-replySize)...)
