@@ -2,6 +2,8 @@ package nbd
 
 import (
 	"bytes"
+	"encoding/binary"
+	"io"
 	"math"
 	"net"
 	"path/filepath"
@@ -23,19 +25,93 @@ func serveBackend(t *testing.T, b backend.Backend) DialOptions {
 	return o
 }
 
-// What follows are shortcomings of go-nbd v0.3.2, one test each for those that no other test here is about:
-//
-//	flags say too little                    TestNBDInfoReadsOurServer
-//	LIST puts all names into one reply      TestList
-//	FLUSH, TRIM, WRITE_ZEROES, FUA unknown  TestValidation, TestFUAIsDurable
-//	one request at a time                   TestRepliesInAnyOrder
-//	long requests drop the connection       TestValidation
-//	a read's error comes after "success"    TestErrorsCrossTheWire
-//	a write's error drops the connection    TestErrorsCrossTheWire
-//	4 GiB names are allocated               TestHugeOptionCostsNothing
-//	unknown commands hang                   TestValidation
-//	panics end the process                  TestPanicsAreEIO
-//	the client speaks with its own server   TestOurClientUsesNBDKit, TestOurClientUsesQemuNBD
+// shortcomings are those of go-nbd v0.3.2, each with the tests that hold ours to better. Where another test is about it anyway,
+// it stands here by its name; the others follow.
+var shortcomings = map[string][]func(*testing.T){
+	// its server: negotiation
+	"no EXPORT_NAME":                                  {TestExportName},
+	"no STARTTLS, no certificates":                    {TestTLSIsRequired, TestTLSIsOptional, TestEveryClientUsesTLS},
+	"no STRUCTURED_REPLY":                             {TestReadsHaveHoles, TestErrorsHaveWords, TestNBDDumpReadsOurServer},
+	"no EXTENDED_HEADERS":                             {TestReadsHaveHoles, TestExtendedPrevail},
+	"no LIST_META_CONTEXT, no SET_META_CONTEXT":       {TestContexts, TestOthersSeeOurHoles},
+	"LIST puts all names into one reply":              {TestList, TestNBDClientListsOurServer},
+	"the data of LIST is not read away":               {TestList, TestRefusedOptionsAreDrained},
+	"GO to a missing name serves what INFO asked for": {TestGoMeansItsOwnName},
+	"a name of 4 GiB is allocated":                    {TestHugeOptionCostsNothing},
+	"no HAS_FLAGS without CAN_MULTI_CONN; never READ_ONLY, SEND_FLUSH, SEND_FUA, SEND_TRIM": {TestFlagsTellTheExport, TestNBDInfoReadsOurServer},
+	// its server: requests
+	"no FLUSH":                                               {TestEveryRefusalOnTheWire, TestRoundTrip, TestStickyFlush},
+	"no TRIM, no CACHE, no WRITE_ZEROES":                     {TestEveryRefusalOnTheWire, TestRoundTrip, TestCacheReads},
+	"no BLOCK_STATUS":                                        {TestEveryRefusalOnTheWire, TestBlockStatus},
+	"FUA is ignored":                                         {TestFUAIsDurable},
+	"other flags are ignored":                                {TestEveryRefusal, TestEveryRefusalOnTheWire},
+	"an unknown command waits for a payload":                 {TestEveryRefusalOnTheWire},
+	"one request at a time":                                  {TestRepliesInAnyOrder, TestRequestsInFlight},
+	"connections wait for each other's writes":               {TestBrokenDeviceStaysBroken}, // each of its connections has writes at the device
+	"a header and its payload are written apart":             {TestRepliesLeaveInOneWrite},
+	"a buffer for each request of another length":            {TestRequestsDoNotAllocateTheirPayload},
+	"the largest request is not the one that was configured": {TestNBDInfoReadsOurServer, TestEveryRefusal}, // there is one limit, told and held
+	"a longer request drops the connection":                  {TestValidation},
+	"no bounds":                                              {TestWritesPastTheEndDoNotGrowTheFile, TestEveryRefusalOnTheWire},
+	"an error of a read comes after its success":             {TestErrorsCrossTheWire, TestOthersSeeOurErrors},
+	"an error of a write drops the connection":               {TestErrorsCrossTheWire, TestOthersSeeOurErrors},
+	// its server: what is around them
+	"no context, no close":                            {TestCloseWhileInUse, TestRemoveIsAFence},
+	"no limit of connections":                         {TestConnectionLimits, TestHandshakeLimit, TestTenThousandConnections},
+	"no deadlines":                                    {TestHandshakeDeadline, TestTrickle, TestIdleTimeout, TestClientThatDoesNotRead},
+	"its backend in memory panics and keeps its lock": {TestMemoryBackendSurvives},
+	"a panic ends the process":                        {TestPanicsAreEIO, TestPanicInAdmitEndsTheConnectionOnly, TestFromBackendMistrustsTheBackend},
+	// its client
+	"client flags of 0, and GO with a length of 0": {TestHandshakeIsWellFormed, TestOurClientUsesNBDKit, TestOurClientUsesQemuNBD},
+	"blocks of 512 to 4096 only":                   {TestDeviceKeepsTheContract, TestOurClientUsesNBDKit},
+	"the server's flags go nowhere":                {TestRequestsOfACaller, TestInfoOfTheDevice},
+	"one connection":                               {TestRoundTrip, TestConnectionsMustAgree},
+	"sockets of the kernel only: no TLS":           {TestOurClientUsesEveryServersTLS, TestHostileSTARTTLS},
+	"no way back to a server":                      {TestReconnectingKeepsTheContract, TestConnectionsBreakUnderLoad},
+	"closing it panics, or leaves goroutines":      {TestCloseEndsWhatIsInFlight, TestCloseSaysGoodbye, TestSilentServer}, // and see TestMain
+}
+
+// TestShortcomingsAreHeld: none is without a test.
+func TestShortcomingsAreHeld(t *testing.T) {
+	for what, tests := range shortcomings {
+		if len(tests) == 0 {
+			t.Errorf("%s: no test", what)
+		}
+	}
+}
+
+// TestFlagsTellTheExport: exactly what can be done with it, in each form of a reply.
+func TestFlagsTellTheExport(t *testing.T) {
+	_, o := startValidated(t)
+	always := canFlags | canFlush | canMultiConn | canCache
+	writable := always | canFUA | canTrim | canWriteZeroes
+	for name, flags := range map[string]uint16{
+		"disk": writable | canFastZero, "sectors": writable | canFastZero, "slow": writable, "fixed": always | canReadOnly,
+	} {
+		for form, c := range map[string]struct {
+			options []uint32
+			more    uint16
+		}{
+			"simple":     {nil, 0},
+			"structured": {[]uint32{optStructuredReply}, canDF},
+			"extended":   {[]uint32{optExtendedHeaders}, canDF},
+			"contexts":   {[]uint32{optExtendedHeaders, optSetMetaContext}, canDF | canStatusPayload},
+		} {
+			client := greeted(t, o)
+			for _, option := range c.options {
+				var data []byte
+				if option == optSetMetaContext {
+					data = encodeQueries(name, contextAllocation)
+				}
+				client.wantOption(option, data, repAck)
+			}
+			_, replies := client.option(optGo, ask(name))
+			if got := binary.BigEndian.Uint16(replies[0][10:]); got != flags|c.more {
+				t.Errorf("%s, %s: flags %#x, want %#x", name, form, got, flags|c.more)
+			}
+		}
+	}
+}
 
 // TestWritesPastTheEndDoNotGrowTheFile: its server writes where it is told.
 func TestWritesPastTheEndDoNotGrowTheFile(t *testing.T) {
@@ -71,6 +147,45 @@ func TestGoMeansItsOwnName(t *testing.T) {
 	client.wantOption(optInfo, ask("disk"), repAck)
 	client.wantOption(optGo, ask("missing"), repErrUnknown)
 	client.wantOption(optGo, ask("disk"), repAck)
+}
+
+// TestHandshakeIsWellFormed: its client says flags of 0 and sends GO with a length of 0, which others than its own server refuse.
+// Ours takes up what it is offered, and each option is as long as it says.
+func TestHandshakeIsWellFormed(t *testing.T) {
+	for offered, want := range map[uint16]uint32{1: clientFixedNewstyle, 3: clientFixedNewstyle | clientNoZeroes} {
+		said := make(chan []byte, 1)
+		o := fakeServer(t, func(conn net.Conn) {
+			var heard bytes.Buffer
+			defer func() { said <- heard.Bytes() }()
+			conn.Write(binary.BigEndian.AppendUint16([]byte("NBDMAGICIHAVEOPT"), offered))
+			io.CopyN(&heard, conn, 4)
+			for heard.Len() < 1<<10 {
+				var b [optionSize]byte
+				if _, err := io.ReadFull(conn, b[:]); err != nil {
+					return
+				}
+				heard.Write(b[:])
+				h := decodeOption(&b)
+				io.CopyN(&heard, conn, int64(h.Length))
+				if h.ID == optGo {
+					return
+				}
+				conn.Write(appendOptionReply(nil, h.ID, repErrUnsup, nil))
+			}
+		})
+		o.Export = "disk"
+		if _, err := Dial(timeLimit(t), o); err == nil {
+			t.Error("a server that hung up was opened")
+		}
+		exact := binary.BigEndian.AppendUint32(nil, want)
+		for _, option := range []uint32{optExtendedHeaders, optStructuredReply} {
+			exact = appendOption(exact, option, nil)
+		}
+		exact = appendOption(exact, optGo, ask("disk", infoBlockSize))
+		if got := <-said; !bytes.Equal(got, exact) {
+			t.Errorf("offered %d, the client says %x, want %x", offered, got, exact)
+		}
+	}
 }
 
 // TestRequestsDoNotAllocateTheirPayload: its server makes a buffer anew whenever the length changes.
