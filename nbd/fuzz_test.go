@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -49,6 +50,14 @@ func FuzzServerNegotiation(f *testing.F) {
 	f.Add(with(appendOption(nil, optStartTLS, nil), appendOption(nil, optGo, ask("disk"))), true)
 	f.Add(with(appendOption(nil, optExportName, []byte("disk"))), false)
 	f.Add(with(huge), true)
+	goes := appendOption(nil, optGo, ask("disk"))
+	for _, option := range []uint32{optStructuredReply, optExtendedHeaders} {
+		begin := appendOption(nil, option, nil)
+		f.Add(with(begin, appendOption(nil, optSetMetaContext, encodeQueries("disk", contextAllocation)), goes), false)
+		f.Add(with(begin, appendOption(nil, optListMetaContext, encodeQueries("disk", "base:", "x-y:z")), goes), false)
+		f.Add(with(begin, appendOption(nil, optListMetaContext, encodeQueries("disk", identity{strings.Repeat("0", keyLength), 7}.query())), goes), false)
+		f.Add(with(begin, appendOption(nil, optSetMetaContext, encodeQueries("missing")), begin, goes), false)
+	}
 	f.Add([]byte{0, 0, 0, 9}, false)
 	x, err := newServed(NewExport("disk", "text", newMemory(1<<20)))
 	if err != nil {
@@ -176,32 +185,67 @@ func FuzzServerTransmission(f *testing.F) {
 	})
 }
 
-func FuzzClientNegotiation(f *testing.F) {
-	greeting := []byte("NBDMAGICIHAVEOPT\x00\x03")
-	info := appendOptionReply(bytes.Clone(greeting), optGo, repInfo, encodeExport(Session{Size: 1 << 20, Flags: canFlags}))
-	info = appendOptionReply(info, optGo, repInfo, encodeBlockSize(Session{MinBlock: 512, PreferredBlock: 4096, MaxPayload: 1 << 20}))
-	f.Add(appendOptionReply(bytes.Clone(info), optGo, repAck, nil), false)
-	f.Add(appendOptionReply(bytes.Clone(info), optGo, repErrUnknown, []byte("no such export")), false)
-	f.Add(appendOptionReply(bytes.Clone(greeting), optStartTLS, repAck, nil), true)
-	f.Add(appendOptionReply(bytes.Clone(greeting), optStartTLS, repErrUnsup, nil), true)
-	huge := appendOptionReply(bytes.Clone(greeting), optGo, repInfo, nil)
+// The forms of a client, for FuzzClientNegotiation.
+const (
+	formSecured    byte = 1 << iota
+	formIdentified      // says who it is
+)
+
+// addServers seeds with servers that know all options, some, or none but GO, and with some that say what they must not.
+func addServers(f *testing.F) {
+	reply := func(option, kind uint32, data ...byte) []byte { return appendOptionReply(nil, option, kind, data) }
+	server := func(replies ...[]byte) []byte {
+		return append([]byte("NBDMAGICIHAVEOPT\x00\x03"), bytes.Join(replies, nil)...)
+	}
+	about := func(option uint32, id uint32, name string) []byte {
+		return reply(option, repMetaContext, append(binary.BigEndian.AppendUint32(nil, id), name...)...)
+	}
+	export := reply(optGo, repInfo, encodeExport(Session{Size: 1 << 20, Flags: everything})...)
+	blocks := reply(optGo, repInfo, encodeBlockSize(Session{MinBlock: 512, PreferredBlock: 4096, MaxPayload: 1 << 20})...)
+	opened := append(append(bytes.Clone(export), blocks...), reply(optGo, repAck)...)
+	plain := append(reply(optExtendedHeaders, repErrUnsup), reply(optStructuredReply, repErrUnsup)...)
+	extended := reply(optExtendedHeaders, repAck)
+	structured := append(reply(optExtendedHeaders, repErrUnsup, []byte("no")...), reply(optStructuredReply, repAck)...)
+	selected := append(about(optSetMetaContext, 7, contextAllocation), reply(optSetMetaContext, repAck)...)
+	known := append(about(optListMetaContext, 0, contextSession+strings.Repeat("c", keyLength)), reply(optListMetaContext, repAck)...)
+	f.Add(server(plain, opened), byte(0))
+	f.Add(server(structured, selected, opened), byte(0))
+	f.Add(server(extended, selected, opened), byte(0))
+	f.Add(server(extended, known, selected, opened), formIdentified)
+	f.Add(server(extended, reply(optListMetaContext, repErrInvalid), reply(optSetMetaContext, repErrUnknown), opened), formIdentified)
+	f.Add(server(structured, about(optSetMetaContext, 7, "x-y:z"), selected, export, reply(optGo, repAck)), byte(0))
+	f.Add(server(plain, reply(optGo, repErrUnsup), binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint64(nil, 1<<20), everything)), byte(0))
+	f.Add(server(plain, reply(optGo, repErrUnknown, []byte("no such export")...)), byte(0))
+	f.Add(server(extended, selected, reply(optGo, repErrUnsup)), byte(0))
+	f.Add(server(plain, export, bytes.Repeat(blocks, maxReplies)), byte(0))
+	f.Add(server(reply(optExtendedHeaders, repErrTLSReqd)), byte(0))
+	f.Add(server(reply(optStartTLS, repAck)), formSecured)
+	f.Add(server(reply(optStartTLS, repErrUnsup)), formSecured)
+	huge := server(plain, reply(optGo, repInfo))
 	binary.BigEndian.PutUint32(huge[len(huge)-4:], math.MaxUint32)
-	f.Add(huge, false)
-	a := newAuthority(f)
-	config := a.clientConfig()
+	f.Add(huge, byte(0))
+}
+
+func FuzzClientNegotiation(f *testing.F) {
+	addServers(f)
+	config := newAuthority(f).clientConfig()
 	config.ServerName = "localhost"
-	f.Fuzz(func(t *testing.T, input []byte, secured bool) {
+	f.Fuzz(func(t *testing.T, input []byte, form byte) {
 		conn, hangUp := play(input)
 		defer hangUp()
 		h := &handshake{conn: conn, export: "disk"}
-		if secured {
+		if form&formSecured != 0 {
 			h.tls = config
+		}
+		if form&formIdentified != 0 {
+			h.who = identity{key: strings.Repeat("k", keyLength), generation: 1}
 		}
 		s, err := h.run(context.Background())
 		if err != nil {
 			return
 		}
-		if secured || s.Size < 0 || s.MinBlock == 0 || s.Size%int64(s.MinBlock) != 0 || s.MaxPayload == 0 || s.MaxPayload > maxPayload {
+		if h.tls != nil || s.Size < 0 || s.MinBlock == 0 || s.Size%int64(s.MinBlock) != 0 || s.MaxPayload == 0 || s.MaxPayload > maxPayload ||
+			s.Extended && !s.Structured || s.Allocation && !s.Structured {
 			t.Errorf("negotiated %+v", s)
 		}
 	})
