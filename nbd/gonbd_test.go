@@ -6,11 +6,15 @@ import (
 	"io"
 	"math"
 	"net"
+	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/cvold/cvold/dataplane"
+	"github.com/cvold/cvold/dataplane/file"
+	"github.com/cvold/cvold/internal/program"
 	"github.com/pojntfx/go-nbd/pkg/backend"
 	"github.com/pojntfx/go-nbd/pkg/server"
 )
@@ -56,11 +60,12 @@ var shortcomings = map[string][]func(*testing.T){
 	"an error of a read comes after its success":             {TestErrorsCrossTheWire, TestOthersSeeOurErrors},
 	"an error of a write drops the connection":               {TestErrorsCrossTheWire, TestOthersSeeOurErrors},
 	// its server: what is around them
-	"no context, no close":                            {TestCloseWhileInUse, TestRemoveIsAFence},
-	"no limit of connections":                         {TestConnectionLimits, TestHandshakeLimit, TestTenThousandConnections},
-	"no deadlines":                                    {TestHandshakeDeadline, TestTrickle, TestIdleTimeout, TestClientThatDoesNotRead},
-	"its backend in memory panics and keeps its lock": {TestMemoryBackendSurvives},
-	"a panic ends the process":                        {TestPanicsAreEIO, TestPanicInAdmitEndsTheConnectionOnly, TestFromBackendMistrustsTheBackend},
+	"no context, no close":                                       {TestCloseWhileInUse, TestRemoveIsAFence},
+	"no limit of connections":                                    {TestConnectionLimits, TestHandshakeLimit, TestTenThousandConnections},
+	"no deadlines":                                               {TestHandshakeDeadline, TestTrickle, TestIdleTimeout, TestClientThatDoesNotRead},
+	"its backend in memory panics and keeps its lock":            {TestMemoryBackendSurvives},
+	"a panic ends the process":                                   {TestPanicsAreEIO, TestPanicInAdmitEndsTheConnectionOnly, TestFromBackendMistrustsTheBackend},
+	"its backend for files says that a block device has 0 bytes": {TestBlockDevicesHaveASize},
 	// its client
 	"client flags of 0, and GO with a length of 0": {TestHandshakeIsWellFormed, TestOurClientUsesNBDKit, TestOurClientUsesQemuNBD},
 	"blocks of 512 to 4096 only":                   {TestDeviceKeepsTheContract, TestOurClientUsesNBDKit},
@@ -115,14 +120,14 @@ func TestFlagsTellTheExport(t *testing.T) {
 
 // TestWritesPastTheEndDoNotGrowTheFile: its server writes where it is told.
 func TestWritesPastTheEndDoNotGrowTheFile(t *testing.T) {
-	file := openFile(t, filepath.Join(t.TempDir(), "disk"), 1<<20)
-	client := opened(t, serveBackend(t, backend.NewFileBackend(file)))
+	disk := openFile(t, filepath.Join(t.TempDir(), "disk"), 1<<20)
+	client := opened(t, serveBackend(t, backend.NewFileBackend(disk)))
 	for _, offset := range []uint64{1 << 20, 1<<20 - 1, 5 << 20, math.MaxInt64, math.MaxUint64} {
 		if code := client.request(header(cmdWrite, 0, offset, 4096)); code != codeENOSPC {
 			t.Errorf("a write at %d is answered with %d", offset, code)
 		}
 	}
-	if info, err := file.Stat(); err != nil || info.Size() != 1<<20 {
+	if info, err := disk.Stat(); err != nil || info.Size() != 1<<20 {
 		t.Errorf("the file has %d bytes now, %v", info.Size(), err)
 	}
 }
@@ -137,6 +142,31 @@ func TestMemoryBackendSurvives(t *testing.T) {
 	}
 	if code := client.request(header(cmdRead, 0, 0, 4096)); code != 0 {
 		t.Errorf("a read within is answered with %d", code)
+	}
+}
+
+// TestBlockDevicesHaveASize: its backend for files says 0 of them. Ours serves what the kernel says, and everything else too.
+func TestBlockDevicesHaveASize(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("a loop device wants root")
+	}
+	program.NeedFile(t, "/dev/loop-control")
+	path := emptyFile(t, 8<<20)
+	name := strings.TrimSpace(run(t, "losetup", "--find", "--show", path))
+	t.Cleanup(func() { run(t, "losetup", "--detach", name) })
+	device, err := file.OpenPath(t.Context(), name, dataplane.Mode{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { device.Close() })
+	_, o := serveOne(t, device)
+	d := dial(t, o)
+	if size, err := d.Size(); err != nil || size != 8<<20 {
+		t.Errorf("the size is %d, %v", size, err)
+	}
+	exercise(t, d)
+	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got[:1<<20], pattern(1<<20)) {
+		t.Errorf("the file below holds other bytes, %v", err)
 	}
 }
 

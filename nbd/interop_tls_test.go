@@ -81,6 +81,11 @@ func TestEveryClientUsesTLS(t *testing.T) {
 	o := listen(t, startServer(t, ServerOptions{TLS: config}, NewExport("disk", "", device)), "tcp", ListenOptions{RequireTLS: true})
 	u := URI{TLS: true, Network: o.Network, Address: o.Address, Export: "disk"}
 	good, bad := wallets(t, a)
+	plain := u
+	plain.TLS = false
+	if out, err := try(t, "nbdinfo", plain.String()); err == nil {
+		t.Errorf("nbdinfo without TLS says %s", out)
+	}
 	for name, client := range tlsClients {
 		t.Run(name, func(t *testing.T) {
 			program.Need(t, name)
