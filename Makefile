@@ -9,6 +9,7 @@ TEST_TIMEOUT     ?= 10m
 CAMPAIGN_TIMEOUT ?= 120m
 FUZZTIME         ?= 30s
 BENCH            ?= .
+RUN              ?= .
 PKG              ?= ./...
 
 prefix     ?= /usr/local
@@ -64,9 +65,9 @@ campaign: setup ## walk every crash and fault instead of a random slice of them 
 test-clients: setup ## run the tests with the stock clients of OpenStack (cinder, openstack, gophercloud)
 	CVOLD_CLIENTS=1 go test -count=1 -run Client -timeout $(TEST_TIMEOUT) ./test/e2e
 
-test-vm: setup ## run the tests that need a kernel of their own, in a VM that is made first (Debian, as root)
+test-vm: setup ## run the tests that need a kernel of their own (RUN=regexp), in a VM that is made first (Debian, as root)
 	@tools/setup vm
-	test/vm/all bin/guest
+	test/vm/all bin/guest '$(RUN)'
 
 demo: build ## two agents on this machine, one migration between them
 	tools/demo/run.sh
@@ -78,6 +79,7 @@ install: build ## install under DESTDIR and prefix (default /usr/local)
 	install -D -t '$(DESTDIR)$(bindir)' bin/cvold bin/cvol
 	install -d '$(DESTDIR)$(libdir)/systemd/system'
 	sed 's|/usr/bin/|$(bindir)/|' systemd/cvold.service > '$(DESTDIR)$(libdir)/systemd/system/cvold.service'
+	install -D -m 644 -t '$(DESTDIR)$(libdir)/udev/rules.d' systemd/61-cvold.rules
 	install -D -m 644 systemd/cvold.sysusers '$(DESTDIR)$(libdir)/sysusers.d/cvold.conf'
 	install -d '$(DESTDIR)$(mandir)/man1'
 	bin/cvol man '$(DESTDIR)$(mandir)/man1'

@@ -90,6 +90,10 @@ func (a *Agent) openVolumes() (err error) {
 	a.volumes, err = volume.New(volume.Options{
 		Node: a.config.Node, Store: a.store, Backends: backends, Unserved: unserved, NBD: a.nbd,
 		NameTemplate: a.config.VolumeNameTemplate, Logger: a.log,
+		Attach: nbd.AttachOptions{
+			Connections: a.config.AttachConnections, RequestTimeout: a.config.AttachRequestTimeout,
+			DeadTimeout: a.config.AttachDeadTimeout, Method: a.config.AttachMethod,
+		},
 	})
 	if err != nil {
 		return err

@@ -34,6 +34,18 @@ func (s *Server) register(conn net.Conn) bool {
 	return true
 }
 
+// enrol registers a connection that needs no handshake. False: the server was closed.
+func (s *Server) enrol(conn net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.isClosed() {
+		return false
+	}
+	s.connections[conn] = struct{}{}
+	s.running.Add(1)
+	return true
+}
+
 func (s *Server) handshakeEnded() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

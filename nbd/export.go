@@ -21,6 +21,9 @@ type Export struct {
 	server.Export
 	// ReadOnly refuses writes whatever the device can do.
 	ReadOnly bool
+	// Attachable is for exports that Server.Attach shall give to the kernel: changes that overlap are then carried out one
+	// after another, whoever asks for them.
+	Attachable bool
 	// Admit decides who may use the export; nil admits everyone who reaches the server. It may be called at any time
 	// from several goroutines, and twice for one connection. Who is refused is told NBD_REP_ERR_POLICY, and does not
 	// find the export in lists.
@@ -59,6 +62,9 @@ func newServed(e Export) (*served, error) {
 		return nil, fmt.Errorf("export %q has no backend: %w", e.Name, ErrInvalidExport)
 	}
 	x := &served{Export: e, device: FromBackend(e.Backend), incarnation: newToken(), transmissions: map[*transmission]struct{}{}}
+	if e.Attachable {
+		x.device = inOrder(x.device)
+	}
 	x.info = x.device.Info()
 	x.info.MinBlock = max(x.info.MinBlock, 1)
 	if bits.OnesCount64(uint64(x.info.MinBlock)) != 1 || x.info.MinBlock > maxMinBlock {

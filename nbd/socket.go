@@ -23,9 +23,12 @@ func tuneSocket(conn net.Conn) {
 	if err != nil {
 		return
 	}
-	raw.Control(func(fd uintptr) {
-		if unix.SetsockoptInt(int(fd), syscall.SOL_SOCKET, unix.SO_SNDBUFFORCE, unixSocketBytes) != nil {
-			unix.SetsockoptInt(int(fd), syscall.SOL_SOCKET, unix.SO_SNDBUF, unixSocketBytes)
-		}
-	})
+	raw.Control(func(fd uintptr) { enlarge(int(fd)) })
+}
+
+// enlarge sets the send buffer of a unix socket.
+func enlarge(fd int) {
+	if unix.SetsockoptInt(fd, syscall.SOL_SOCKET, unix.SO_SNDBUFFORCE, unixSocketBytes) != nil {
+		unix.SetsockoptInt(fd, syscall.SOL_SOCKET, unix.SO_SNDBUF, unixSocketBytes)
+	}
 }

@@ -81,8 +81,8 @@ func (s *Server) showAttachment(x *exchange) error {
 // createAttachment answers POST /v1/attachments. An unlocked migration of the volume gives way.
 func (s *Server) createAttachment(x *exchange) error {
 	var id string
-	var readOnly client.Bool
-	err := x.read(fields{"volume": text("volume", &id), "read_only": flag("read_only", &readOnly)})
+	var readOnly, device client.Bool
+	err := x.read(fields{"volume": text("volume", &id), "read_only": flag("read_only", &readOnly), "device": flag("device", &device)})
 	if err != nil {
 		return err
 	}
@@ -92,6 +92,9 @@ func (s *Server) createAttachment(x *exchange) error {
 	node, err := s.locateID(ofVolume, id, x)
 	if err != nil {
 		return err
+	}
+	if node != "" && bool(device) {
+		return conflict("Volume %s is at node %s: its block device can be made there alone. Attach it on that node, or migrate it to this one.", id, node)
 	}
 	if node != "" {
 		return x.forward(node)
@@ -104,16 +107,24 @@ func (s *Server) createAttachment(x *exchange) error {
 	if err := s.preempt(ctx, id, "the volume is to be attached"); err != nil {
 		return err
 	}
-	a, err := s.o.Volumes.Export(ctx, id, bool(readOnly))
+	attach := s.o.Volumes.Export
+	if device {
+		attach = s.o.Volumes.Attach
+	}
+	a, err := attach(ctx, id, bool(readOnly))
 	if err != nil {
 		return err
 	}
 	return x.json(http.StatusCreated, client.AttachmentAnswer{Attachment: s.attachmentView(a)})
 }
 
-// deleteAttachment answers DELETE /v1/attachments/ID.
+// deleteAttachment answers DELETE /v1/attachments/ID, with ?force=true for a block device that is in use.
 func (s *Server) deleteAttachment(x *exchange) error {
 	if err := x.noBody(); err != nil {
+		return err
+	}
+	force, err := x.onlyFlag("force")
+	if err != nil {
 		return err
 	}
 	if _, err := s.attachment(x.id()); err != nil {
@@ -121,7 +132,7 @@ func (s *Server) deleteAttachment(x *exchange) error {
 	}
 	ctx, cancel := x.work()
 	defer cancel()
-	if err := s.o.Volumes.Unexport(ctx, x.id()); err != nil {
+	if err := s.o.Volumes.Detach(ctx, x.id(), force); err != nil {
 		return err
 	}
 	return x.empty(http.StatusNoContent)
@@ -129,8 +140,12 @@ func (s *Server) deleteAttachment(x *exchange) error {
 
 func (s *Server) attachmentView(a catalog.Attachment) client.Attachment {
 	unix, tcp := s.o.URIs(a.Export)
-	return client.Attachment{
+	view := client.Attachment{
 		ID: a.ID, VolumeID: a.VolumeID, Export: a.Export, ReadOnly: a.ReadOnly,
-		Node: s.o.Node, URI: unix, TCPURI: tcp, CreatedAt: a.CreatedAt,
+		Node: s.o.Node, URI: unix, TCPURI: tcp, Device: a.Device, CreatedAt: a.CreatedAt,
 	}
+	if err := s.o.Volumes.Trouble(a); err != nil {
+		view.Trouble = err.Error()
+	}
+	return view
 }

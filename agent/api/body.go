@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/cvold/cvold/client"
 )
 
 const (
@@ -63,6 +65,19 @@ func (x *exchange) read(f fields) error {
 		return err
 	}
 	return decodeBody(body, f)
+}
+
+// onlyFlag is the one query option that the request may have, a boolean; false without it.
+func (x *exchange) onlyFlag(name string) (value bool, err error) {
+	for key, values := range x.r.URL.Query() {
+		if key != name {
+			return false, badRequest("Invalid options %s are found in the query.", show([]byte(key)))
+		}
+		if value, err = client.ParseBool(values[len(values)-1]); err != nil {
+			return false, badRequest("Invalid value for %s: %v", name, err)
+		}
+	}
+	return value, nil
 }
 
 // noBody refuses a body where there is nothing to say: an empty object is let through.

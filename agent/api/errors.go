@@ -11,6 +11,7 @@ import (
 	"github.com/cvold/cvold/agent/volume"
 	"github.com/cvold/cvold/client"
 	"github.com/cvold/cvold/dataplane"
+	"github.com/cvold/cvold/nbd"
 )
 
 // fault is an error that a handler found itself, with its HTTP status.
@@ -67,6 +68,8 @@ var codes = []struct {
 	{dataplane.ErrBusy, 400, 409},
 	{dataplane.ErrNotSupported, 400, 400},
 	{volume.ErrNoServer, 503, 503},
+	{nbd.ErrNoKernel, 503, 503},
+	{nbd.ErrInvalidExport, 400, 400},
 	{volume.ErrClosed, 503, 503},
 	{catalog.ErrClosed, 503, 503},
 	{catalog.ErrNoSpace, 503, 503},

@@ -52,6 +52,10 @@ func TestAnyAgentAnswersForAll(t *testing.T) {
 		if !attached.Attachment.ReadOnly || attached.Attachment.URI == "" {
 			t.Errorf("%+v", attached)
 		}
+		w := a.want(409, "POST /v1/attachments", `{"volume": "`+vol.ID+`", "device": true}`, nil)
+		if !strings.Contains(w.Body.String(), "at node node2") {
+			t.Errorf("a block device of another node's volume: %s", w.Body)
+		}
 		var list client.AttachmentsAnswer
 		a.want(200, "GET /v1/attachments?volume="+vol.ID, "", &list)
 		if len(list.Attachments) != 1 {
@@ -59,7 +63,7 @@ func TestAnyAgentAnswersForAll(t *testing.T) {
 		}
 		a.want(200, "GET /v1/attachments/"+attached.Attachment.ID, "", nil)
 		a.want(204, "DELETE /v1/attachments/"+attached.Attachment.ID, "", nil)
-		w := a.want(202, "POST /v3/volumes/"+vol.ID+"/action", `{"os-migrate_volume": {"host": "h"}}`, nil)
+		w = a.want(202, "POST /v3/volumes/"+vol.ID+"/action", `{"os-migrate_volume": {"host": "h"}}`, nil)
 		if got := w.Header().Get(client.MigrationHeader); got != "migration of "+vol.ID {
 			t.Errorf("the migration is named %q", got)
 		}

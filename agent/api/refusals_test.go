@@ -13,6 +13,7 @@ import (
 	"github.com/cvold/cvold/agent/migration"
 	"github.com/cvold/cvold/agent/volume"
 	"github.com/cvold/cvold/dataplane"
+	"github.com/cvold/cvold/nbd"
 )
 
 // refused is a request and how it is refused. VOL is a volume, ATT one that is attached, AID one of a migration, MIG a
@@ -122,6 +123,11 @@ var refusedAttachments = []refused{
 	{"attach: no server", "POST /v1/attachments", `{"volume": "VOL"}`, fail(fmt.Errorf("x: %w", volume.ErrNoServer)), 503, "serviceUnavailable", "NBD"},
 	{"attachments: filter", "GET /v1/attachments?colour=red", "", nil, 400, "badRequest", "colour"},
 	{"attachments: no such volume", "GET /v1/attachments?volume=NONE", "", nil, 404, "itemNotFound", "NONE"},
+	{"attach: device no boolean", "POST /v1/attachments", `{"volume": "VOL", "device": "sda"}`, nil, 400, "badRequest", "device"},
+	{"attach: no kernel", "POST /v1/attachments", `{"volume": "VOL", "device": true}`, fail(fmt.Errorf("x: %w: modprobe nbd", nbd.ErrNoKernel)), 503, "serviceUnavailable", "modprobe nbd"},
+	{"attach: odd size", "POST /v1/attachments", `{"volume": "VOL", "device": true}`, fail(fmt.Errorf("x: %w", nbd.ErrInvalidExport)), 400, "badRequest", "cannot be served"},
+	{"detach: option", "DELETE /v1/attachments/NONE?gently=true", "", nil, 400, "badRequest", "gently"},
+	{"detach: force no boolean", "DELETE /v1/attachments/NONE?force=very", "", nil, 400, "badRequest", "force"},
 	{"detach: no such", "DELETE /v1/attachments/NONE", "", nil, 404, "itemNotFound", "Attachment NONE"},
 	{"attachment: no such", "GET /v1/attachments/NONE", "", nil, 404, "itemNotFound", "Attachment NONE"},
 }

@@ -244,6 +244,9 @@ type fakeVolumes struct {
 	// fail is what the next changing call answers.
 	fail  error
 	calls []string
+	// trouble is that of all attachments; forced are those that were detached so.
+	trouble error
+	forced  []string
 	// created is the last request.
 	created volume.CreateRequest
 	// hold, if set, is called by Create and Delete.
@@ -355,9 +358,25 @@ func (f *fakeVolumes) Export(_ context.Context, id string, readOnly bool) (catal
 	return a, f.store.Update(func(tx catalog.Tx) error { return catalog.Attachments.Put(tx, a.ID, a) })
 }
 
-func (f *fakeVolumes) Unexport(_ context.Context, id string) error {
+func (f *fakeVolumes) Attach(ctx context.Context, id string, readOnly bool) (catalog.Attachment, error) {
+	a, err := f.Export(ctx, id, readOnly)
+	if err != nil {
+		return a, err
+	}
+	a.Connections, a.Device = 1, "/dev/nbd0"
+	return a, f.store.Update(func(tx catalog.Tx) error { return catalog.Attachments.Put(tx, a.ID, a) })
+}
+
+func (f *fakeVolumes) Trouble(a catalog.Attachment) error { return f.trouble }
+
+func (f *fakeVolumes) Detach(_ context.Context, id string, force bool) error {
 	if err := f.call("unexport %s", id); err != nil {
 		return err
+	}
+	if force {
+		f.mu.Lock()
+		f.forced = append(f.forced, id)
+		f.mu.Unlock()
 	}
 	return f.store.Update(func(tx catalog.Tx) error { return catalog.Attachments.Delete(tx, id) })
 }

@@ -44,7 +44,9 @@ type Volumes interface {
 	Get(id string) (catalog.Volume, error)
 	List(f volume.Filter) ([]catalog.Volume, error)
 	Export(ctx context.Context, id string, readOnly bool) (catalog.Attachment, error)
-	Unexport(ctx context.Context, attachmentID string) error
+	Attach(ctx context.Context, id string, readOnly bool) (catalog.Attachment, error)
+	Detach(ctx context.Context, attachmentID string, force bool) error
+	Trouble(a catalog.Attachment) error
 	Attachments(id string) []catalog.Attachment
 }
 

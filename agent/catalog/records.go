@@ -112,6 +112,10 @@ type Attachment struct {
 	Export    string    `json:"export"`
 	ReadOnly  bool      `json:"read_only,omitempty"`
 	CreatedAt time.Time `json:"created_at"`
+	// Connections is how many this machine's kernel has to the export, which is a block device then; 0 for none.
+	Connections int `json:"connections,omitempty"`
+	// Device is the block device's file, /dev/nbdN, as of the last time that it was made or taken over.
+	Device string `json:"device,omitempty"`
 }
 
 // Stub is what stays of a volume that was handed over: where it is now. It survives restarts, and reads of the volume

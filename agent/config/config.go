@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cvold/cvold/internal/ini"
+	"github.com/cvold/cvold/nbd"
 	"github.com/cvold/cvold/transfer"
 )
 
@@ -60,6 +61,11 @@ type Config struct {
 	TransferWorkers, TransferConnections int
 	// TransferRate in bytes a second is the limit of each transfer; 0 for none.
 	TransferRate int64
+	// AttachConnections are those of the kernel to a volume that is attached as a block device, AttachRequestTimeout and
+	// AttachDeadTimeout when it gives up on one and on all, AttachMethod how it is commanded: see nbd.AttachOptions.
+	AttachConnections                       int
+	AttachRequestTimeout, AttachDeadTimeout time.Duration
+	AttachMethod                            nbd.KernelMethod
 	// PeerTimeout bounds one call of a peer.
 	PeerTimeout time.Duration
 	// MigrationRetryLimit is how often a step fails in a row before its migration is given up.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cvold/cvold/internal/ini"
+	"github.com/cvold/cvold/nbd"
 	"github.com/cvold/cvold/transfer"
 )
 
@@ -50,6 +51,7 @@ func TestDefaults(t *testing.T) {
 		Backends: []Backend{{Name: "files", BackendName: "files", Driver: "file", Directory: "/srv/volumes"}},
 		Socket:   "/run/cvold/cvold.sock", NBDSocket: "/run/cvold/nbd.sock",
 		MinimumVerify: transfer.DeviceDirect, TransferWorkers: 4, TransferConnections: 4,
+		AttachConnections: 4, AttachRequestTimeout: 30 * time.Second, AttachDeadTimeout: 2 * time.Minute, AttachMethod: nbd.KernelAuto,
 		PeerTimeout: 30 * time.Second, MigrationRetryLimit: 10,
 	}
 	if !reflect.DeepEqual(c, want) {
@@ -102,6 +104,10 @@ minimum_verify_for_delete = server-readback
 transfer_workers = 64
 transfer_connections = 1
 transfer_rate = 200M
+attach_connections = 16
+attach_request_timeout = 5
+attach_dead_timeout = 24h
+attach_method = ioctl
 log_level = ERROR
 peer_timeout = 90
 migration_retry_limit = 3
@@ -130,6 +136,7 @@ func TestEverything(t *testing.T) {
 		CAFile: "/etc/cvold/node1/ca.pem", CertFile: "/cert", KeyFile: "/key", ViewPath: "/volumes",
 		OwnBackends: []string{"Slow"}, MinimumVerify: transfer.ServerReadback,
 		TransferWorkers: 64, TransferConnections: 1, TransferRate: 200 << 20,
+		AttachConnections: 16, AttachRequestTimeout: 5 * time.Second, AttachDeadTimeout: 24 * time.Hour, AttachMethod: nbd.KernelIoctl,
 		PeerTimeout: 90 * time.Second, MigrationRetryLimit: 3,
 	}
 	if !reflect.DeepEqual(c, want) {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cvold/cvold/client"
+	"github.com/cvold/cvold/nbd"
 	"github.com/cvold/cvold/transfer"
 )
 
@@ -25,6 +26,9 @@ const (
 	// minPeerTimeout and maxPeerTimeout: less cuts off calls that flush a disk, more hides a peer that is gone.
 	minPeerTimeout = time.Second
 	maxPeerTimeout = 10 * time.Minute
+	// minWait and maxWait of the kernel for the agent: it counts in seconds, and longer than a day nobody waits.
+	minWait = time.Second
+	maxWait = 24 * time.Hour
 	// maxRetryLimit: with a pause of half a minute, a working day.
 	maxRetryLimit = 1000
 )
@@ -88,6 +92,16 @@ var ownOptions = []option[Config]{
 		return set(&c.TransferConnections, v, parseNumber(1, maxConnections))
 	}},
 	{key: "transfer_rate", preset: "0", set: func(c *Config, v string) error { return set(&c.TransferRate, v, ParseBytes) }},
+	{key: "attach_connections", preset: strconv.Itoa(nbd.DefaultAttachConnections), set: func(c *Config, v string) error {
+		return set(&c.AttachConnections, v, parseNumber(1, nbd.MaxAttachConnections))
+	}},
+	{key: "attach_request_timeout", preset: "30s", set: func(c *Config, v string) error {
+		return set(&c.AttachRequestTimeout, v, parseWait)
+	}},
+	{key: "attach_dead_timeout", preset: "120s", set: func(c *Config, v string) error { return set(&c.AttachDeadTimeout, v, parseWait) }},
+	{key: "attach_method", preset: string(nbd.KernelAuto), set: func(c *Config, v string) error {
+		return set(&c.AttachMethod, v, parseMethod)
+	}},
 	{key: "log_level", preset: "info", set: func(c *Config, v string) error { return set(&c.LogLevel, v, parseLevel) }},
 	{key: "peer_timeout", preset: "30s", set: func(c *Config, v string) error { return set(&c.PeerTimeout, v, parseTimeout) }},
 	{key: "migration_retry_limit", preset: "10", set: func(c *Config, v string) error {

@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/cvold/cvold/nbd"
 	"github.com/cvold/cvold/transfer"
 )
 
@@ -167,14 +168,28 @@ func ParseBytes(text string) (int64, error) {
 
 // parseTimeout takes a duration, or seconds as Cinder's options do.
 func parseTimeout(text string) (time.Duration, error) {
+	return parseDuration(text, minPeerTimeout, maxPeerTimeout)
+}
+
+func parseWait(text string) (time.Duration, error) { return parseDuration(text, minWait, maxWait) }
+
+// parseDuration takes a bare number for seconds.
+func parseDuration(text string, low, high time.Duration) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
 	if seconds, secondsErr := strconv.Atoi(text); secondsErr == nil && seconds < math.MaxInt32 {
 		d, err = time.Duration(seconds)*time.Second, nil
 	}
-	if err != nil || d < minPeerTimeout || d > maxPeerTimeout {
-		return 0, want("a duration from %v to %v: 30s", minPeerTimeout, maxPeerTimeout)
+	if err != nil || d < low || d > high {
+		return 0, want("a duration from %v to %v: 30s", low, high)
 	}
 	return d, nil
+}
+
+func parseMethod(text string) (nbd.KernelMethod, error) {
+	if m := nbd.KernelMethod(text); slices.Contains(nbd.KernelMethods(), m) {
+		return m, nil
+	}
+	return "", want("%s, %s or %s", nbd.KernelAuto, nbd.KernelNetlink, nbd.KernelIoctl)
 }
 
 func parseLevel(text string) (slog.Level, error) {

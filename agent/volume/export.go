@@ -20,6 +20,11 @@ import (
 // beside them; a second one is ErrInUse. ErrNotFound, ErrMoved, ErrMigrating, ErrMaintenance, ErrStatus, ErrNoBackend,
 // ErrNoServer, dataplane.ErrAbandoned, and what the driver says: then nothing has changed but the write generation.
 func (m *Manager) Export(ctx context.Context, id string, readOnly bool) (catalog.Attachment, error) {
+	return m.expose(ctx, id, catalog.Attachment{ReadOnly: readOnly})
+}
+
+// expose records and serves an attachment that is of the shape of a.
+func (m *Manager) expose(ctx context.Context, id string, a catalog.Attachment) (catalog.Attachment, error) {
 	if m.o.NBD == nil {
 		return catalog.Attachment{}, fmt.Errorf("export volume %s: %w", id, ErrNoServer)
 	}
@@ -28,12 +33,12 @@ func (m *Manager) Export(ctx context.Context, id string, readOnly bool) (catalog
 		return catalog.Attachment{}, err
 	}
 	defer t.end()
-	a := catalog.Attachment{ID: uuid.NewString(), VolumeID: id, ReadOnly: readOnly, CreatedAt: m.now()}
+	a.ID, a.VolumeID, a.CreatedAt = uuid.NewString(), id, m.now()
 	v, err := m.change(id, func(tx catalog.Tx, v *catalog.Volume) error { return m.attach(tx, v, &a) })
 	if err != nil {
 		return catalog.Attachment{}, err
 	}
-	if err := m.serve(t.deed, v, a); err != nil {
+	if a, err = m.serve(t.deed, v, a); err != nil {
 		return catalog.Attachment{}, errors.Join(err, m.detach(a))
 	}
 	return a, nil
@@ -98,9 +103,29 @@ func (m *Manager) detach(a catalog.Attachment) error {
 	})
 }
 
-// serve opens the volume of an attachment and adds the export. The caller has the turn. It undoes what it did if it
-// fails.
-func (m *Manager) serve(ctx context.Context, v catalog.Volume, a catalog.Attachment) error {
+// serving is what serves an attachment.
+type serving struct {
+	handle *Handle
+	device KernelDevice // nil for an export alone
+}
+
+// serve opens the volume of an attachment, adds the export, and gives it to the kernel where it is a block device; it returns
+// the attachment with what that is called now. The caller has the turn. It undoes what it did if it fails.
+func (m *Manager) serve(ctx context.Context, v catalog.Volume, a catalog.Attachment) (catalog.Attachment, error) {
+	if err := m.addExport(ctx, v, a); err != nil {
+		return a, err
+	}
+	if a.Connections == 0 {
+		return a, nil
+	}
+	named, err := m.addDevice(ctx, a)
+	if err != nil {
+		return a, errors.Join(fmt.Errorf("attach %s: %w", called(v), err), m.unserve(ctx, a.ID))
+	}
+	return named, nil
+}
+
+func (m *Manager) addExport(ctx context.Context, v catalog.Volume, a catalog.Attachment) error {
 	b, err := m.Backend(v.Host)
 	if err != nil {
 		return fmt.Errorf("export %s: %w", called(v), err)
@@ -114,13 +139,13 @@ func (m *Manager) serve(ctx context.Context, v catalog.Volume, a catalog.Attachm
 		return err
 	}
 	e := nbd.NewExport(a.Export, v.DisplayName, h)
-	e.ReadOnly = a.ReadOnly
+	e.ReadOnly, e.Attachable = a.ReadOnly, a.Connections > 0
 	if err := m.o.NBD.Add(e); err != nil {
 		return errors.Join(fmt.Errorf("export %s: %w", called(v), err), h.Close())
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.served[a.ID] = h
+	m.served[a.ID] = &serving{handle: h}
 	return nil
 }
 
@@ -128,14 +153,20 @@ func (m *Manager) serve(ctx context.Context, v catalog.Volume, a catalog.Attachm
 // is not served.
 func (m *Manager) unserve(ctx context.Context, attachmentID string) error {
 	m.mu.Lock()
-	h := m.served[attachmentID]
+	s := m.served[attachmentID]
 	delete(m.served, attachmentID)
 	m.mu.Unlock()
-	if h == nil {
+	if s == nil {
 		return nil
 	}
+	h := s.handle
 	drain, cancel := context.WithTimeout(ctx, m.o.CloseTimeout)
 	defer cancel()
+	if s.device != nil {
+		if err := s.device.Leave(drain); err != nil {
+			m.o.Logger.Warn("kernel's device not drained", "volume", h.use.volumeID, "device", s.device.Path(), "error", err)
+		}
+	}
 	err := m.o.NBD.Remove(drain, h.use.user.Name)
 	if err != nil {
 		m.o.Logger.Warn("export not drained", "volume", h.use.volumeID, "export", h.use.user.Name, "error", err)
@@ -145,8 +176,16 @@ func (m *Manager) unserve(ctx context.Context, attachmentID string) error {
 
 // Unexport ends an attachment: it drains and removes the export, closes the volume, and deletes the record; the status
 // is available again after the last one. The volume's device is given up with dataplane.ErrAbandoned if it does not
-// close in its time; the attachment is gone all the same. ErrNotFound for an unknown attachment.
+// close in its time; the attachment is gone all the same. ErrNotFound for an unknown attachment. One that is a block device
+// is detached first, see Detach.
 func (m *Manager) Unexport(ctx context.Context, attachmentID string) error {
+	return m.Detach(ctx, attachmentID, false)
+}
+
+// Detach is Unexport for what Attach has made: the kernel's device is flushed and taken away first. While that is mounted, or
+// an exclusive user has it, nothing changes and the error is dataplane.ErrBusy; with force it is not asked, nothing is
+// flushed, and who uses it gets errors.
+func (m *Manager) Detach(ctx context.Context, attachmentID string, force bool) error {
 	a, err := m.attachment(attachmentID)
 	if err != nil {
 		return err
@@ -158,6 +197,9 @@ func (m *Manager) Unexport(ctx context.Context, attachmentID string) error {
 	defer t.end()
 	if _, err := m.attachment(attachmentID); err != nil {
 		return err // someone else was faster
+	}
+	if err := m.removeDevice(t.deed, a, force); err != nil {
+		return err
 	}
 	return errors.Join(m.unserve(t.deed, a.ID), m.detach(a))
 }

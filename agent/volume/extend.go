@@ -105,6 +105,7 @@ func (m *Manager) growObject(ctx context.Context, v catalog.Volume) (catalog.Vol
 		}
 		return m.failed(v, catalog.StatusErrorExtending, cause)
 	}
+	m.resizeDevices(v.ID)
 	return m.change(v.ID, func(tx catalog.Tx, v *catalog.Volume) error {
 		v.Size = v.NewSize
 		return extended(tx, v)

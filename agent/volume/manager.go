@@ -45,6 +45,10 @@ type Options struct {
 	Unserved map[string]string
 	// NBD serves the exports; nil: Export is refused with ErrNoServer.
 	NBD *nbd.Server
+	// Kernel gives an export to this machine's kernel; nil: NBD.Attach does.
+	Kernel func(ctx context.Context, export string, o nbd.AttachOptions) (KernelDevice, error)
+	// Attach is how it is given; the Identifier is the Manager's.
+	Attach nbd.AttachOptions
 	// NameTemplate makes an object's name of a volume's id (volume_name_template); default "volume-%s".
 	NameTemplate string
 	// CloseTimeout bounds the closing of a device and the draining of an export; default 45 s.
@@ -72,7 +76,7 @@ type Manager struct {
 	running sync.WaitGroup // calls under way; added to under mu while not closed
 	uses    map[*use]struct{}
 	handles map[*Handle]struct{}
-	served  map[string]*Handle // by attachment id
+	served  map[string]*serving // by attachment id
 }
 
 // New makes a Manager. Nothing is done before Start but what is called. ErrInvalid for options that cannot be right.
@@ -89,6 +93,9 @@ func New(o Options) (*Manager, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Kernel == nil && o.NBD != nil {
+		o.Kernel = attachBy(o.NBD)
+	}
 	if o.Store == nil {
 		return nil, fmt.Errorf("no store: %w", ErrInvalid)
 	}
@@ -103,7 +110,7 @@ func New(o Options) (*Manager, error) {
 	m := &Manager{
 		o:       o,
 		volumes: catalog.NewMemo(catalog.Volumes, cloneRecord),
-		uses:    make(map[*use]struct{}), handles: make(map[*Handle]struct{}), served: make(map[string]*Handle),
+		uses:    make(map[*use]struct{}), handles: make(map[*Handle]struct{}), served: make(map[string]*serving),
 	}
 	m.stopping, m.stop = context.WithCancelCause(context.Background())
 	return m, nil

@@ -146,7 +146,8 @@ func (m *Manager) serveOnceMore(ctx context.Context, v catalog.Volume, a catalog
 			return err
 		}
 	}
-	return m.serve(ctx, v, a)
+	_, err := m.serve(ctx, v, a)
+	return err
 }
 
 // dropLost deletes the record of an attachment whose volume has none: there is nothing that it could serve.

@@ -12,10 +12,10 @@ import (
 func (c *cli) attachmentsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "attachments [VOLUME]",
-		Short: "List who may use volumes over NBD",
+		Short: "List who may use volumes, over NBD and as block devices",
 		Long: `List the attachments, of one volume or of all: each is an NBD export of its NODE. The URI is for clients on
-that node; TCP is for others, over TLS, if its agent listens there. If a peer does not answer,
-its attachments are missing: the exit code is then 3.`,
+that node; TCP is for others, over TLS, if its agent listens there. DEVICE is the block device of NODE that
+cvol attach has made. If a peer does not answer, its attachments are missing: the exit code is then 3.`,
 		Example:           `  cvol attachments db`,
 		Args:              arguments(0, 1),
 		ValidArgsFunction: c.completeVolumes(1),
@@ -54,8 +54,13 @@ func (c *cli) showAttachments(all []client.Attachment) error {
 		if a.ReadOnly {
 			mode = "read-only"
 		}
-		rows[i] = []string{a.ID, a.VolumeID, a.Node, mode, local(a.CreatedAt), a.URI, a.TCPURI}
+		rows[i] = []string{a.ID, a.VolumeID, a.Node, mode, a.Device, local(a.CreatedAt), a.URI, a.TCPURI}
 	}
-	c.table([]string{"ID", "VOLUME", "NODE", "MODE", "CREATED", "URI", "TCP"}, rows)
+	c.table([]string{"ID", "VOLUME", "NODE", "MODE", "DEVICE", "CREATED", "URI", "TCP"}, rows)
+	for _, a := range all {
+		if a.Trouble != "" {
+			c.notef("attachment %s of volume %s: %s", a.ID, a.VolumeID, a.Trouble)
+		}
+	}
 	return nil
 }

@@ -148,7 +148,7 @@ func (c *cli) addCommands(root *cobra.Command) {
 	add(groupVolumes, c.extendCommand(), c.renameCommand(), c.metadataCommand(), c.typeCommand(), c.retypeCommand())
 	add(groupVolumes, c.manageCommand(), c.manageableCommand(), c.unmanageCommand())
 	add(groupMigrations, c.migrateCommand(), c.migrationCommand(), c.transfersCommand())
-	add(groupAccess, c.exportCommand(), c.unexportCommand(), c.attachmentsCommand(), c.exportsCommand(), c.serveCommand())
+	add(groupAccess, c.attachCommand(), c.detachCommand(), c.exportCommand(), c.unexportCommand(), c.attachmentsCommand(), c.exportsCommand(), c.serveCommand())
 	add(groupNode, c.statusCommand(), c.healthCommand(), c.configCommand(), c.servicesCommand(), c.poolsCommand(), c.eventsCommand(), c.catalogCommand(), c.versionCommand())
 	add(groupNode, c.pkiCommand())
 	root.SetHelpCommand(helpCommand())

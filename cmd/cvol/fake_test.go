@@ -73,7 +73,7 @@ func (f *fake) guard(next http.Handler) http.Handler {
 		if r.Method != http.MethodGet {
 			var body json.RawMessage
 			_ = json.NewDecoder(r.Body).Decode(&body)
-			f.asked = append(f.asked, strings.TrimSpace(r.Method+" "+r.URL.Path+" "+string(body)))
+			f.asked = append(f.asked, strings.TrimSpace(r.Method+" "+r.URL.RequestURI()+" "+string(body)))
 			r.Body = io.NopCloser(bytes.NewReader(body))
 		}
 		for part, refusal := range f.refuse {
@@ -261,8 +261,16 @@ func (f *fake) nodeRoutes(mux *http.ServeMux) {
 			return r.FormValue("volume") == "" || r.FormValue("volume") == a.VolumeID
 		})})
 	})
-	mux.HandleFunc("POST /v1/attachments", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, 201, client.AttachmentAnswer{Attachment: f.attachments[0]})
+	mux.HandleFunc("POST /v1/attachments", func(w http.ResponseWriter, r *http.Request) {
+		var request client.ExportRequest
+		a := f.attachments[0]
+		if err := json.NewDecoder(r.Body).Decode(&request); err != nil {
+			f.t.Error(err)
+		}
+		if request.Device {
+			a.Device = "/dev/nbd0"
+		}
+		answer(w, 201, client.AttachmentAnswer{Attachment: a})
 	})
 	mux.HandleFunc("DELETE /v1/attachments/{id}", func(w http.ResponseWriter, _ *http.Request) { answer(w, 204, nil) })
 	mux.HandleFunc("GET /v1/manifests/{id}", func(w http.ResponseWriter, _ *http.Request) {
@@ -347,7 +355,8 @@ func (f *fake) fill() {
 		{ID: "a1", VolumeID: volumeA, Export: "db", Node: "nodeA", URI: "nbd+unix:///db?socket=/run/cvold/nbd.sock",
 			TCPURI: "nbds://192.0.2.1:10809/db", CreatedAt: at(5)},
 		{ID: "a2", VolumeID: volumeB, Export: "b-ro", ReadOnly: true, Node: "nodeA", URI: "nbd+unix:///b-ro?socket=/run/cvold/nbd.sock", CreatedAt: at(6)},
-		{ID: "a3", VolumeID: volumeB, Export: "b", Node: "nodeA", URI: "nbd+unix:///b?socket=/run/cvold/nbd.sock", CreatedAt: at(7)},
+		{ID: "a3", VolumeID: volumeB, Export: "b", Node: "nodeA", URI: "nbd+unix:///b?socket=/run/cvold/nbd.sock", Device: "/dev/nbd3",
+			Trouble: "no such NBD device", CreatedAt: at(7)},
 	}
 }
 

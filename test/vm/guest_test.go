@@ -14,6 +14,9 @@ import (
 // limit ends a program that hangs: what must not hang here fails after it. The guest's processor is slow.
 const limit = 2 * time.Minute
 
+// look is how often something that cannot be waited for is looked at.
+const look = 100 * time.Millisecond
+
 // inGuest skips a test outside the guest.
 func inGuest(t *testing.T) {
 	t.Helper()

@@ -1,0 +1,135 @@
+package vm
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// agent is a real cvold with one back end of files.
+type agent struct {
+	t         *testing.T
+	dir       string
+	cmd       *exec.Cmd
+	pool      string
+	configure string
+}
+
+// startAgent starts an agent with more options of [cvold]; it is ended with the test, if not before.
+func startAgent(t *testing.T, options string) *agent {
+	t.Helper()
+	a := &agent{t: t, dir: t.TempDir()}
+	a.pool, a.configure = filepath.Join(a.dir, "pool"), filepath.Join(a.dir, "cvold.conf")
+	if err := os.Mkdir(a.pool, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf(`[DEFAULT]
+host = guest
+enabled_backends = pool
+state_path = %[1]s/state
+[pool]
+volume_driver = file
+file_directory = %[1]s/pool
+[cvold]
+socket = %[1]s/s
+%[2]s
+`, a.dir, options)
+	if err := os.WriteFile(a.configure, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("CVOL_SOCKET", filepath.Join(a.dir, "s"))
+	t.Cleanup(a.end)
+	a.start()
+	return a
+}
+
+// start runs the agent and waits until it answers.
+func (a *agent) start() {
+	a.t.Helper()
+	a.cmd = exec.Command("cvold", "--config-file", a.configure)
+	a.cmd.Stderr = os.Stderr
+	if err := a.cmd.Start(); err != nil {
+		a.t.Fatal(err)
+	}
+	a.await("the agent answers", func() bool {
+		_, err := try(a.t, "cvol", "status")
+		return err == nil
+	})
+}
+
+// await polls, for nothing tells when it is so.
+func (a *agent) await(what string, is func() bool) {
+	a.t.Helper()
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	for end := time.Now().Add(limit); !is(); <-tick.C {
+		if time.Now().After(end) {
+			a.t.Fatalf("not within %v: %s", limit, what)
+		}
+	}
+}
+
+// kill is kill -9, and waits for the end.
+func (a *agent) kill() {
+	if a.cmd.ProcessState == nil {
+		_ = a.cmd.Process.Kill()
+		_ = a.cmd.Wait()
+	}
+}
+
+// stop is what a service manager does.
+func (a *agent) stop() {
+	a.t.Helper()
+	if err := a.cmd.Process.Signal(os.Interrupt); err != nil {
+		a.t.Fatal(err)
+	}
+	if err := a.cmd.Wait(); err != nil {
+		a.t.Errorf("cvold ends with %v", err)
+	}
+}
+
+// end takes the devices away that are left, and ends the agent.
+func (a *agent) end() {
+	if a.cmd.ProcessState != nil {
+		a.start()
+	}
+	var list struct {
+		Attachments []struct{ ID string }
+	}
+	if err := json.Unmarshal([]byte(run(a.t, "cvol", "attachments", "--json")), &list); err != nil {
+		a.t.Error(err)
+	}
+	for _, one := range list.Attachments {
+		run(a.t, "cvol", "detach", "--force", one.ID)
+	}
+	a.stop()
+}
+
+// volume makes a volume of a size in MiB and attaches it.
+func (a *agent) volume(name, mebibytes string, args ...string) (device string) {
+	a.t.Helper()
+	run(a.t, "cvol", "create", "--name", name, mebibytes+"M")
+	return a.attach(name, args...)
+}
+
+// attach attaches a volume, and waits until udev has seen it.
+func (a *agent) attach(name string, args ...string) (device string) {
+	a.t.Helper()
+	device = run(a.t, "cvol", append([]string{"attach", name}, args...)...)
+	run(a.t, "udevadm", "settle", "-t", "60")
+	return device
+}
+
+// object is the file of a volume.
+func (a *agent) object() string {
+	a.t.Helper()
+	all, err := filepath.Glob(filepath.Join(a.pool, "volume-*"))
+	if err != nil || len(all) != 1 {
+		a.t.Fatalf("the pool holds %v, %v", all, err)
+	}
+	return all[0]
+}
