@@ -16,7 +16,7 @@ var (
 	volumeDevices     = desc("volume", "devices", "Devices open now.")
 	volumeAbandoned   = desc("volume", "abandoned_devices", "Devices that did not close in their time: input and output may still reach them.")
 	attachments       = desc("", "attachments", "Attachments in the catalog.")
-	attachmentsServed = desc("", "attachments_served", "Attachments whose volume is exported now; fewer than there are means that some could not be opened.")
+	attachmentsServed = desc("", "attachments_served", "Attachments that can be used now; fewer than there are means that some could not be opened, or that the kernel lost their block device.")
 )
 
 // errNoVolumes: the manager's count of volumes is missing.

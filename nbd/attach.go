@@ -26,6 +26,13 @@ const (
 	// the kernel takes no larger ones.
 	kernelBlock        = 512
 	largestKernelBlock = 4096
+	// noDevice is the index before there is one.
+	noDevice = -1
+	// partingTimeout is the RequestTimeout of a device that is being left, and parting how long it is served with that
+	// before its connections end. What the kernel has sent by then and is not read comes again after partingTimeout, not
+	// after the usual one, which the next process sets again.
+	partingTimeout = time.Second
+	parting        = 100 * time.Millisecond
 )
 
 // AttachOptions says how this machine's kernel uses an export.
@@ -37,7 +44,7 @@ type AttachOptions struct {
 	// it is one.
 	Connections int
 	// RequestTimeout is how long the kernel waits for a reply before it gives the connection up and sends the request again
-	// on another; in whole seconds, by default 30 s. It is also how long after a restart of this process the requests are
+	// on another; in whole seconds, by default 30 s. It is also how long after this process was killed the requests are
 	// sent again that were under way.
 	RequestTimeout time.Duration
 	// DeadTimeout is how long requests wait when all connections are lost, before they fail; in whole seconds, by
@@ -65,24 +72,24 @@ func (o AttachOptions) withDefaults() (AttachOptions, error) {
 // KernelDevice is an export that this machine's kernel has as a block device, /dev/nbdN. Its methods may be called at the
 // same time. It ends by Detach, which takes the device away, or by Leave, which leaves it to the next process.
 type KernelDevice struct {
-	server     *Server
-	export     *served
-	kernel     kernel
-	machine    machine
-	parameters deviceParameters
-	session    Session
-	log        *slog.Logger
+	server  *Server
+	export  *served
+	kernel  kernel
+	machine machine
+	session Session
+	log     *slog.Logger
 
 	leaving context.Context // ended by leave: no connection is made again
 	leave   context.CancelFunc
 	running sync.WaitGroup // keepers
 
-	mu       sync.Mutex
-	index    int
-	detached bool
-	left     bool
-	lost     error
-	links    map[*transmission]struct{}
+	mu         sync.Mutex
+	parameters deviceParameters // but for the size they do not change
+	index      int
+	detached   bool
+	left       bool
+	lost       error
+	links      map[*transmission]struct{}
 }
 
 // Attach gives an export that is Attachable to this machine's kernel. A device that has the identifier already, left by an
@@ -145,7 +152,7 @@ func (s *Server) prepareAttach(name string, o AttachOptions) (*KernelDevice, err
 	session.Size = math.MaxInt64 // it may grow; the kernel knows how far, and the device refuses what is past its end
 	d := &KernelDevice{
 		server: s, export: x, parameters: p, session: session, log: s.log.With("export", name),
-		links: map[*transmission]struct{}{},
+		index: noDevice, links: map[*transmission]struct{}{},
 	}
 	d.leaving, d.leave = context.WithCancel(context.Background())
 	return d, nil
@@ -162,7 +169,7 @@ func (d *KernelDevice) begin(ctx context.Context, connections int) error {
 	if err == nil && d.kernel.keeps() {
 		d.become(index)
 		if d.fits() {
-			err = d.kernel.reconnect(index, theirs, d.parameters)
+			err = d.kernel.reconnect(index, theirs, d.present())
 		} else {
 			err = d.replace(ctx, theirs)
 		}
@@ -189,12 +196,15 @@ func (d *KernelDevice) replace(ctx context.Context, theirs []*os.File) error {
 	if err := d.end(ctx, false, func() {}); err != nil {
 		return err
 	}
+	d.become(noDevice)
 	return d.connect(theirs)
 }
 
 func (d *KernelDevice) connect(theirs []*os.File) error {
-	index, err := d.kernel.connect(theirs, d.parameters)
-	d.become(index)
+	index, err := d.kernel.connect(theirs, d.present())
+	if err == nil {
+		d.become(index)
+	}
 	return err
 }
 
@@ -223,13 +233,18 @@ func (d *KernelDevice) Lost() error {
 
 // Resize tells the kernel of the export's size, which has grown.
 func (d *KernelDevice) Resize() error {
+	return d.kernel.reconnect(d.Index(), nil, d.present())
+}
+
+// present are the parameters with the size that the export has now. If that is not known it is the last one that was.
+func (d *KernelDevice) present() deviceParameters {
 	session, err := d.export.session()
-	if err != nil {
-		return err
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err == nil {
+		d.parameters.size = session.Size - session.Size%d.parameters.block
 	}
-	p := d.parameters
-	p.size = session.Size - session.Size%p.block
-	return d.kernel.reconnect(d.Index(), nil, p)
+	return d.parameters
 }
 
 // Detach takes the device away: what it holds back is written and flushed, then the kernel lets go of it. dataplane.ErrBusy
@@ -254,7 +269,9 @@ func (d *KernelDevice) Detach(ctx context.Context, force bool) error {
 // Leave ends the connections: what was read of them is carried out and answered, if ctx lasts so long. The device stays, and
 // waits for whoever attaches its identifier again. One that was made by ioctl cannot: it is flushed and ended.
 func (d *KernelDevice) Leave(ctx context.Context) (err error) {
-	if !d.kernel.keeps() {
+	if d.kernel.keeps() {
+		d.part(ctx)
+	} else {
 		err = d.endIoctl(ctx)
 	}
 	d.leave()
@@ -277,6 +294,28 @@ func (d *KernelDevice) Leave(ctx context.Context) (err error) {
 	return errors.Join(err, fmt.Errorf("%s still has requests in flight: %w", d.Path(), context.Cause(ctx)))
 }
 
+// part has the kernel send again soon what it sends from now on and is not answered. That is haste, and no error if it fails.
+func (d *KernelDevice) part(ctx context.Context) {
+	d.mu.Lock()
+	over := d.detached || d.left || d.lost != nil || d.index < 0
+	d.mu.Unlock()
+	if over {
+		return
+	}
+	p := d.present()
+	p.requestTimeout = min(p.requestTimeout, partingTimeout)
+	if err := d.kernel.reconnect(d.Index(), nil, p); err != nil {
+		d.log.Debug("the kernel was not hastened", "device", d.Path(), "error", err)
+		return
+	}
+	timer := time.NewTimer(parting)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
 // linked are the connections; none comes after it that does not end at once.
 func (d *KernelDevice) linked() []*transmission {
 	d.mu.Lock()
@@ -292,7 +331,7 @@ func (d *KernelDevice) linked() []*transmission {
 // endIoctl ends a device that would not outlive the process. Whoever uses it gets errors after this.
 func (d *KernelDevice) endIoctl(ctx context.Context) error {
 	d.mu.Lock()
-	over := d.detached || d.lost != nil
+	over := d.detached || d.lost != nil || d.index < 0
 	d.detached = true
 	d.mu.Unlock()
 	if over {

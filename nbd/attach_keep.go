@@ -94,11 +94,7 @@ func (d *KernelDevice) again() (net.Conn, error) {
 		return nil, err
 	}
 	defer their.Close()
-	p := d.parameters
-	if session, err := d.export.session(); err == nil {
-		p.size = session.Size - session.Size%p.block
-	}
-	if err := d.kernel.reconnect(d.Index(), []*os.File{their}, p); err != nil {
+	if err := d.kernel.reconnect(d.Index(), []*os.File{their}, d.present()); err != nil {
 		return nil, errors.Join(err, ours.Close())
 	}
 	return ours, nil

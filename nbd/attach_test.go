@@ -26,8 +26,9 @@ type fakeKernel struct {
 	devices    map[int]*fakeDevice
 	connects   int
 	reconnects int
-	forgetful  bool // reconnect finds no device
-	lossy      bool // devices end with their connections, as by ioctl
+	forgetful  bool  // reconnect finds no device
+	refuse     error // of the next connect
+	lossy      bool  // devices end with their connections, as by ioctl
 }
 
 // fakeDevice is one of its devices.
@@ -72,6 +73,9 @@ func (k *fakeKernel) keeps() bool { return !k.lossy }
 func (k *fakeKernel) connect(sockets []*os.File, p deviceParameters) (int, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.refuse != nil {
+		return 0, k.refuse
+	}
 	k.connects++
 	index := len(k.devices)
 	d := &fakeDevice{parameters: p}
@@ -274,9 +278,16 @@ func TestAttachLeave(t *testing.T) {
 	}
 	m.setHook(nil)
 	await(t, "the kernel has seen the end", func() bool { return k.slot(0, 0).cause() != nil })
+	if timeout := k.devices[0].parameters.requestTimeout; timeout != partingTimeout {
+		t.Errorf("the kernel that is left waits %v", timeout)
+	}
 	d = k.attach(attachable(t, m), 1)
-	if connects, reconnects := k.counts(); connects != 1 || reconnects != 1 || d.Index() != 0 {
+	// One reconnect of the first process, which hastened the kernel, and one of the second, which took the haste back.
+	if connects, reconnects := k.counts(); connects != 1 || reconnects != 2 || d.Index() != 0 {
 		t.Errorf("%d connects, %d reconnects, device %d", connects, reconnects, d.Index())
+	}
+	if timeout := k.devices[0].parameters.requestTimeout; timeout != defaultRequestTimeout {
+		t.Errorf("the kernel waits %v", timeout)
 	}
 	if got := mustRead(t, k.slot(0, 0), 512, 0); !bytes.Equal(got, pattern(512)) {
 		t.Error("what was answered is not there")
@@ -329,6 +340,27 @@ func TestAttachLossy(t *testing.T) {
 		}
 		if _, left := k.devices[0]; left != lost {
 			t.Errorf("the device is there: %v", left)
+		}
+	}
+}
+
+// TestAttachFails: what the kernel refuses leaves no connection and touches no other device.
+func TestAttachFails(t *testing.T) {
+	for _, lossy := range []bool{false, true} {
+		k := newFakeKernel(t)
+		k.lossy = lossy
+		s := attachable(t, newMemory(1<<20))
+		k.attach(s, 1)
+		k.refuse = errors.New("no more devices")
+		o, err := AttachOptions{Identifier: "cvold-2"}.withDefaults()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = s.attach(timeLimit(t), k.machine, k, "x", o)
+		wantError(t, err, k.refuse)
+		mustWrite(t, k.slot(0, 0), pattern(512), 0)
+		if n := len(s.Stats().Exports[0].Clients); n != 1 || k.devices[0].parameters.requestTimeout != defaultRequestTimeout {
+			t.Errorf("%d connections are left, device 0 has %+v", n, k.devices[0].parameters)
 		}
 	}
 }

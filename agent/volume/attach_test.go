@@ -199,6 +199,9 @@ func TestAttachFails(t *testing.T) {
 	}
 	k.device("cvold-" + v.ID).lost = nbd.ErrKernelDevice
 	wants(t, r.Trouble(a), nbd.ErrKernelDevice)
+	if s := r.Stats(); s.Attachments != 1 || s.Served != 0 {
+		t.Errorf("with a device that is lost: %+v", s)
+	}
 }
 
 // TestAttachGrows: the kernel is told when the volume is extended.

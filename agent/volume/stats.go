@@ -8,7 +8,7 @@ import (
 type Stats struct {
 	// Volumes by status, the temporary ones of migrations included; nil if the store cannot be read.
 	Volumes map[catalog.Status]int
-	// Attachments recorded, and how many of them are served.
+	// Attachments recorded, and how many of them are served, with their block devices.
 	Attachments, Served int
 	// Users by kind: opened devices, or devices being opened. Abandoned ones are not among them.
 	Users map[UserKind]int
@@ -30,7 +30,12 @@ func (m *Manager) Stats() Stats {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s.Served, s.Devices = len(m.served), len(m.handles)
+	s.Devices = len(m.handles)
+	for _, one := range m.served {
+		if one.device == nil || one.device.Lost() == nil {
+			s.Served++
+		}
+	}
 	s.Users = make(map[UserKind]int)
 	for u := range m.uses {
 		if u.abandoned {

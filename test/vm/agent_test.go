@@ -1,13 +1,18 @@
 package vm
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/cvold/cvold/client"
 )
 
 // agent is a real cvold with one back end of files.
@@ -17,10 +22,55 @@ type agent struct {
 	cmd       *exec.Cmd
 	pool      string
 	configure string
+	said      safeBuffer
+}
+
+// safeBuffer is what a process has said so far.
+type safeBuffer struct {
+	mu    sync.Mutex
+	bytes bytes.Buffer
+}
+
+func (b *safeBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.bytes.Write(p)
+}
+
+// log is what the agent has said.
+func (a *agent) log() []byte {
+	a.said.mu.Lock()
+	defer a.said.mu.Unlock()
+	return bytes.Clone(a.said.bytes.Bytes())
+}
+
+// connections are those that the kernel has to the agent.
+func (a *agent) connections() int {
+	a.t.Helper()
+	var list client.ServedExportsAnswer
+	if err := json.Unmarshal([]byte(run(a.t, "cvol", "exports", "--json")), &list); err != nil || len(list.Exports) != 1 {
+		a.t.Fatalf("%d exports, %v", len(list.Exports), err)
+	}
+	return len(list.Exports[0].Clients)
 }
 
 // startAgent starts an agent with more options of [cvold]; it is ended with the test, if not before.
 func startAgent(t *testing.T, options string) *agent {
+	t.Helper()
+	a := prepareAgent(t, options)
+	a.launch()
+	return a
+}
+
+// launch is start for the first time.
+func (a *agent) launch() {
+	a.t.Helper()
+	a.t.Cleanup(a.end)
+	a.start()
+}
+
+// prepareAgent makes an agent that is not started.
+func prepareAgent(t *testing.T, options string) *agent {
 	t.Helper()
 	a := &agent{t: t, dir: t.TempDir()}
 	a.pool, a.configure = filepath.Join(a.dir, "pool"), filepath.Join(a.dir, "cvold.conf")
@@ -42,8 +92,6 @@ socket = %[1]s/s
 		t.Fatal(err)
 	}
 	t.Setenv("CVOL_SOCKET", filepath.Join(a.dir, "s"))
-	t.Cleanup(a.end)
-	a.start()
 	return a
 }
 
@@ -51,7 +99,7 @@ socket = %[1]s/s
 func (a *agent) start() {
 	a.t.Helper()
 	a.cmd = exec.Command("cvold", "--config-file", a.configure)
-	a.cmd.Stderr = os.Stderr
+	a.cmd.Stderr = io.MultiWriter(os.Stderr, &a.said)
 	if err := a.cmd.Start(); err != nil {
 		a.t.Fatal(err)
 	}
@@ -97,9 +145,7 @@ func (a *agent) end() {
 	if a.cmd.ProcessState != nil {
 		a.start()
 	}
-	var list struct {
-		Attachments []struct{ ID string }
-	}
+	var list client.AttachmentsAnswer
 	if err := json.Unmarshal([]byte(run(a.t, "cvol", "attachments", "--json")), &list); err != nil {
 		a.t.Error(err)
 	}

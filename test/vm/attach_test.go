@@ -143,7 +143,13 @@ func TestAttachBusy(t *testing.T) {
 		t.Errorf("a read of a device that was taken away: %s", out)
 	}
 	unmount()
-	run(t, "e2fsck", "-f", "-y", a.object())
+	if out, err := try(t, "e2fsck", "-f", "-y", a.object()); err != nil && !strings.Contains(out, "recovering journal") {
+		t.Errorf("e2fsck: %v: %s", err, out)
+	}
+	run(t, "e2fsck", "-f", "-n", a.object())
+	if out := run(t, "debugfs", "-R", "cat /file", a.object()); !strings.Contains(out, "content") {
+		t.Errorf("what was flushed is lost: %s", out)
+	}
 }
 
 // TestAttachKilled: the agent is killed under I/O, in the midst of a mounted file system, and comes back: nobody sees an error, all
