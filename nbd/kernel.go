@@ -60,11 +60,10 @@ func openKernel(method KernelMethod) (kernel, error) {
 	if err == nil || method == KernelNetlink {
 		return k, err
 	}
-	old, other := newIoctlKernel()
-	if other != nil {
-		return nil, errors.Join(err, other)
+	if old, other := newIoctlKernel(); other == nil {
+		return old, nil
 	}
-	return old, nil
+	return nil, err
 }
 
 // checkIdentifier wants what can stand in the name of a link below /dev.

@@ -120,7 +120,7 @@ func (m *Manager) serve(ctx context.Context, v catalog.Volume, a catalog.Attachm
 	}
 	named, err := m.addDevice(ctx, a)
 	if err != nil {
-		return a, errors.Join(fmt.Errorf("attach %s: %w", called(v), err), m.unserve(ctx, a.ID))
+		return a, errors.Join(err, m.unserve(ctx, a.ID))
 	}
 	return named, nil
 }

@@ -26,13 +26,9 @@ The volume must be at this node. The kernel needs its NBD client: modprobe nbd.`
 	}
 	command.Flags().BoolVar(&readOnly, "read-only", false, "allow reading alone")
 	command.RunE = func(cmd *cobra.Command, args []string) error {
-		v, err := c.client().Volume(cmd.Context(), args[0])
+		_, a, err := c.expose(cmd.Context(), args[0], readOnly, (*client.Client).Attach)
 		if err != nil {
 			return fmt.Errorf("attach volume %s: %w", args[0], err)
-		}
-		a, err := c.client().Attach(cmd.Context(), v.ID, readOnly)
-		if err != nil {
-			return fmt.Errorf("attach volume %s: %w", args[0], c.inUse(v, err))
 		}
 		if c.json {
 			return c.printJSON(client.AttachmentAnswer{Attachment: a})

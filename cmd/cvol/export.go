@@ -24,13 +24,9 @@ another node it is the URI over TCP, which needs a client certificate.`,
 	}
 	command.Flags().BoolVar(&readOnly, "read-only", false, "allow reading alone")
 	command.RunE = func(cmd *cobra.Command, args []string) error {
-		v, err := c.client().Volume(cmd.Context(), args[0])
+		v, a, err := c.expose(cmd.Context(), args[0], readOnly, (*client.Client).Export)
 		if err != nil {
 			return fmt.Errorf("export volume %s: %w", args[0], err)
-		}
-		a, err := c.client().Export(cmd.Context(), v.ID, readOnly)
-		if err != nil {
-			return fmt.Errorf("export volume %s: %w", args[0], c.inUse(v, err))
 		}
 		if c.json {
 			return c.printJSON(client.AttachmentAnswer{Attachment: a})
@@ -39,6 +35,21 @@ another node it is the URI over TCP, which needs a client certificate.`,
 		return nil
 	}
 	return command
+}
+
+// expose makes an attachment of a volume in one of the client's ways.
+func (c *cli) expose(ctx context.Context, name string, readOnly bool,
+	make func(*client.Client, context.Context, string, bool) (client.Attachment, error),
+) (client.Volume, client.Attachment, error) {
+	v, err := c.client().Volume(ctx, name)
+	if err != nil {
+		return v, client.Attachment{}, err
+	}
+	a, err := make(c.client(), ctx, v.ID, readOnly)
+	if err != nil {
+		err = c.inUse(v, err)
+	}
+	return v, a, err
 }
 
 // reachable is the URI that works on this node. The unix socket is that of the volume's owner.
