@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"syscall"
 	"time"
 
@@ -58,20 +59,27 @@ func (in *intake) ready(n int) bool { return in.w-in.r >= n }
 func (in *intake) head(n int) ([]byte, error) {
 	for begun := false; !in.ready(n); {
 		switch {
-		case in.w == in.r:
+		case in.w == in.r && in.idle > 0:
 			if err := in.deadline(in.idle); err != nil {
 				return nil, err
 			}
-		case !begun:
+		case in.w > in.r && !begun:
 			begun = true
 			if err := in.deadline(in.stall); err != nil {
 				return nil, err
 			}
 		}
-		if err := in.more(); err != nil {
-			if in.w > in.r {
-				err = inside(err)
+		err := in.more()
+		switch {
+		case err == nil:
+		case in.w > in.r:
+			return nil, inside(err)
+		case in.idle == 0 && errors.Is(err, os.ErrDeadlineExceeded):
+			// It was the last message's. Nobody takes it off before, for that costs every message a timer.
+			if err := in.deadline(0); err != nil {
+				return nil, err
 			}
+		default:
 			return nil, err
 		}
 	}

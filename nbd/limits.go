@@ -18,7 +18,8 @@ type Limits struct {
 	ConnectionBytes int64
 	// TotalBytes of payload in flight on all connections, at least 32 MiB. defaultTotalBytes
 	TotalBytes int64
-	// StallTimeout in which a client must move stallPiece bytes of a message that has begun. defaultStallTimeout
+	// StallTimeout in which a client must move stallPiece bytes of a message that has begun; three quarters of it are
+	// sure. defaultStallTimeout
 	StallTimeout time.Duration
 	// IdleTimeout between two requests. Zero means none: an attached device may be idle for days.
 	IdleTimeout time.Duration

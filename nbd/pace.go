@@ -17,6 +17,8 @@ const (
 	lastRound  = 64 << 10
 	// goodRun of quick requests and the device is as good as new.
 	goodRun = 256
+	// slowCall is so slow that one is enough.
+	slowCall = 2 * time.Millisecond
 )
 
 // pace knows whether the device of an export answers as fast as memory does. Its parts are counted without a lock, so a
@@ -54,7 +56,7 @@ func (p *pace) enter() int64 { return p.callers.Add(1) }
 func (p *pace) leave(callers int64, length uint64, d time.Duration) {
 	p.callers.Add(-1)
 	if allowed := quickCall + time.Duration(length)*quickByte/2; d > allowed*time.Duration(callers) {
-		if p.strikes.Add(1) >= strikesOut {
+		if p.strikes.Add(1) >= strikesOut || d > slowCall*time.Duration(callers) {
 			p.part()
 		}
 		return

@@ -47,9 +47,9 @@ type transmission struct {
 	cancel context.CancelFunc
 	over   chan struct{} // closed when nothing is in flight and nothing follows
 	mu     sync.Mutex
-	ending bool  // no further request is to be read
-	cause  error // why it ended, if not in good order
-	timed  bool  // the socket has a read deadline
+	ending bool      // no further request is to be read
+	cause  error     // why it ended, if not in good order
+	until  time.Time // the socket's read deadline
 }
 
 // shared is what all connections of a server share.
@@ -282,21 +282,24 @@ func (t *transmission) came(what string, err error) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// await gives the client d for the next read; zero is for ever. A connection that is ending keeps its past deadline.
+// await gives the client at least three quarters of d, and d at most, for the next read; zero is for ever. So the deadline,
+// a timer of the runtime's that wakes a thread, is rarely set. A connection that is ending keeps its past deadline.
 func (t *transmission) await(d time.Duration) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	switch {
-	case t.ending:
+	if t.ending {
 		return errEnding
-	case d == 0 && !t.timed:
-		return nil
-	case d == 0:
-		t.timed = false
-		return t.raw.SetReadDeadline(time.Time{})
 	}
-	t.timed = true
-	return t.raw.SetReadDeadline(time.Now().Add(d))
+	if d == 0 {
+		t.until = time.Time{}
+		return t.raw.SetReadDeadline(t.until)
+	}
+	now := time.Now()
+	if left := t.until.Sub(now); left >= d-d/4 && left <= d {
+		return nil
+	}
+	t.until = now.Add(d)
+	return t.raw.SetReadDeadline(t.until)
 }
 
 // reserve waits until n bytes of payload may be in flight, on this connection and on all. Meanwhile nothing is read. Another

@@ -154,6 +154,20 @@ func TestTrickle(t *testing.T) {
 	}
 }
 
+// TestIdleAfterAMessage: the time that a message has to come ends with the message.
+func TestIdleAfterAMessage(t *testing.T) {
+	s, o := openLimited(t, Limits{StallTimeout: 30 * time.Millisecond}, newMemory(1<<20))
+	d := dial(t, o)
+	for range 3 {
+		mustWrite(t, d, pattern(1<<20), 0)
+		<-time.After(50 * time.Millisecond)
+	}
+	mustRead(t, d, 512, 0)
+	if n := s.Stats().Accepted; n != 1 {
+		t.Errorf("%d connections", n)
+	}
+}
+
 func sendHeader(c *raw, command uint16, offset uint64, length uint32) {
 	var b [requestSize]byte
 	encodeRequest(&b, header(command, 0, offset, length))

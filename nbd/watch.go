@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// lateAfter is how long a request may keep the turn while it is carried out: a device that was fast can hang on one.
-const lateAfter = time.Millisecond
+// lateAfter is how long a request may keep the turn while it is carried out: a device that was fast can hang on one. A
+// shorter one costs: its timer wakes a thread that often while there are requests.
+const lateAfter = 10 * time.Millisecond
 
 // watch takes the turn from a worker whose request keeps it too long. It costs two atomic additions a request; its timer
 // runs only while there are requests.
