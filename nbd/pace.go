@@ -17,8 +17,11 @@ const (
 	lastRound  = 64 << 10
 	// goodRun of quick requests and the device is as good as new.
 	goodRun = 256
-	// slowCall is so slow that one is enough.
+	// slowCall, not counting what waits for a client, is what memory never takes; but the system may have given the
+	// processor to somebody else meanwhile, as it does on a busy machine once in some milliseconds. So it takes two such
+	// requests with fewer than apartBy quick ones between them.
 	slowCall = 2 * time.Millisecond
+	apartBy  = 16
 )
 
 // pace knows whether the device of an export answers as fast as memory does. Its parts are counted without a lock, so a
@@ -28,6 +31,7 @@ type pace struct {
 	round   atomic.Int64 // how many they were the last time; 0: never, or long ago
 	strikes atomic.Int64
 	run     atomic.Int64 // quick ones since a slow one
+	hung    atomic.Int64 // quick ones to come until the last of over slowCall is forgotten
 	callers atomic.Int64 // with the turn, in the device
 }
 
@@ -55,13 +59,29 @@ func (p *pace) enter() int64 { return p.callers.Add(1) }
 // leave is told how long the device took for a request.
 func (p *pace) leave(callers int64, length uint64, d time.Duration) {
 	p.callers.Add(-1)
-	if allowed := quickCall + time.Duration(length)*quickByte/2; d > allowed*time.Duration(callers) {
-		if p.strikes.Add(1) >= strikesOut || d > slowCall*time.Duration(callers) {
-			p.part()
-		}
-		return
+	switch allowed := quickCall + time.Duration(length)*quickByte/2; {
+	case d > slowCall*time.Duration(callers):
+		p.hang()
+	case d <= allowed*time.Duration(callers):
+		p.good()
+	case p.strikes.Add(1) >= strikesOut:
+		p.part()
 	}
+}
+
+// hang is told of a request of over slowCall.
+func (p *pace) hang() {
+	if p.hung.Swap(apartBy) > 0 {
+		p.part()
+	}
+}
+
+// good is told of a quick request.
+func (p *pace) good() {
 	p.strikes.Store(0)
+	if p.hung.Load() > 0 {
+		p.hung.Add(-1)
+	}
 	if p.round.Load() > 0 && p.run.Add(1) > goodRun {
 		p.round.Store(0)
 	}
@@ -73,5 +93,6 @@ func (p *pace) part() {
 	p.round.Store(round)
 	p.run.Store(0)
 	p.strikes.Store(0)
+	p.hung.Store(0)
 	p.apart.Store(round)
 }

@@ -14,10 +14,8 @@ import (
 const (
 	// sendLeast is the shortest read that is sent from the device's file: shorter ones are faster copied.
 	sendLeast = 64 << 10
-	// sendPiece is the longest sendfile(2), and slowPiece what one may take, waiting for the client not counted: a file
-	// that is in memory takes a hundredth of that, a disk more.
+	// sendPiece is the longest sendfile(2). A file that is in memory takes a hundredth of slowCall for it.
 	sendPiece = 1 << 20
-	slowPiece = 2 * time.Millisecond
 )
 
 // sendable reports whether a READ may be sent from the device's file: one that is long, of a device as fast as memory, and
@@ -103,7 +101,7 @@ func (o *outlet) sendFile(file *os.File, off, n int64) (sent int64, slow bool, e
 		}
 		outer := target.Write(func(socket uintptr) bool {
 			moved, took, again, failed := sendOnce(source, socket, off+sent, min(n-sent, sendPiece))
-			sent, slow, err = sent+moved, slow || took > slowPiece, failed
+			sent, slow, err = sent+moved, slow || took > slowCall, failed
 			return !again
 		})
 		if err == nil {

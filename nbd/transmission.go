@@ -377,7 +377,9 @@ func (t *transmission) send(r *request, hold bool) (o outcome) {
 	defer t.export.gate.leave()
 	code, slow, err := t.outlet.send(r, t.export.info.File, hold)
 	if slow {
-		t.export.pace.part()
+		t.export.pace.hang()
+	} else {
+		t.export.pace.good()
 	}
 	t.answered(err)
 	return outcome{refusal: refusal{code, codeWords[code]}}
