@@ -250,6 +250,26 @@ func TestAttachConnectionLost(t *testing.T) {
 	mustWrite(t, k.slot(0, 0), pattern(512), 0)
 }
 
+// TestAttachStale: a write that was sent on a connection which the kernel gave up is not begun any more: it may have come again on
+// another one, and have been overwritten since.
+func TestAttachStale(t *testing.T) {
+	m, k := newMemory(1<<20), newFakeKernel(t)
+	s := attachable(t, m)
+	k.attach(s, 1)
+	first, order := k.slot(0, 0), s.find("x").order
+	order.mu.Lock() // no change can begin
+	if err := first.links[0].send(head{command: cmdWrite, cookie: 1, length: 512}, pattern(512)); err != nil {
+		t.Error(err)
+	}
+	first.end(dataplane.ErrDisconnected)
+	order.mu.Unlock()
+	await(t, "the kernel has another connection", func() bool { return k.slot(0, 0) != first })
+	if n := m.seen()["write"]; n != 0 {
+		t.Errorf("%d stale writes were carried out", n)
+	}
+	mustWrite(t, k.slot(0, 0), pattern(512), 0)
+}
+
 // TestAttachLeave: what is under way is answered, then the connections end; the next server takes the device over, with
 // nothing lost.
 func TestAttachLeave(t *testing.T) {

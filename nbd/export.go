@@ -22,7 +22,7 @@ type Export struct {
 	// ReadOnly refuses writes whatever the device can do.
 	ReadOnly bool
 	// Attachable is for exports that Server.Attach shall give to the kernel: changes that overlap are then carried out one
-	// after another, whoever asks for them.
+	// after another, whoever asks for them, and those of a connection that its client has left are not begun.
 	Attachable bool
 	// Admit decides who may use the export; nil admits everyone who reaches the server. It may be called at any time
 	// from several goroutines, and twice for one connection. Who is refused is told NBD_REP_ERR_POLICY, and does not
@@ -44,6 +44,7 @@ type served struct {
 	gate    gate    // around each request: the write fence
 	flusher flusher // sticky until the export is added anew
 	pace    pace
+	order   *order // of changes; nil for none
 	// incarnation tells this one from others that have its name: its device, and what was written to it.
 	incarnation string
 	counters
@@ -63,7 +64,7 @@ func newServed(e Export) (*served, error) {
 	}
 	x := &served{Export: e, device: FromBackend(e.Backend), incarnation: newToken(), transmissions: map[*transmission]struct{}{}}
 	if e.Attachable {
-		x.device = inOrder(x.device)
+		x.order = &order{}
 	}
 	x.info = x.device.Info()
 	x.info.MinBlock = max(x.info.MinBlock, 1)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/pojntfx/go-nbd/pkg/protocol"
@@ -402,6 +403,12 @@ func (t *transmission) carryOut(r *request) (o outcome) {
 		return outcome{refusal: refusal{codeESHUTDOWN, codeWords[codeESHUTDOWN]}}
 	}
 	defer t.export.gate.leave()
+	if t.export.order != nil && rules[r.command].changes {
+		defer t.export.order.end(t.export.order.begin(r.offset, r.length))
+		if t.left() {
+			return outcome{refusal: refusal{codeESHUTDOWN, codeWords[codeESHUTDOWN]}}
+		}
+	}
 	var err error
 	if r.command == cmdBlockStatus {
 		if !r.unanswered {
@@ -430,6 +437,17 @@ func (t *transmission) logFailure(r *request, err error) {
 		return
 	}
 	log.Debug("request failed")
+}
+
+// left ends a connection that its client has left, and reports whether that is so: what still comes of it the client may have
+// asked for again elsewhere.
+func (t *transmission) left() bool {
+	socket, ok := t.raw.(syscall.Conn)
+	if !ok || !hungUp(socket) {
+		return false
+	}
+	t.fail(fmt.Errorf("the client left with requests in flight: %w", net.ErrClosed))
+	return true
 }
 
 // fail cuts the connection off for a reason.

@@ -130,7 +130,7 @@ func clients(connections int, twice bool) func(context.Context, *bench) ([]conte
 		return []contender{
 			{"ours", func(ctx context.Context) (float64, error) { return b.speed(ctx, b.self, "copy", n, from, to) }},
 			{"nbdcopy", func(ctx context.Context) (float64, error) {
-				return b.speed(ctx, "nbdcopy", "--flush", "--connections="+n, "--threads="+n, "--requests="+strconv.Itoa(copyDepth), from, to)
+				return b.speed(ctx, "nbdcopy", "--flush", "--connections="+n, "--threads="+n, "--requests="+strconv.Itoa(copyDepth*copySize/requestSize), from, to)
 			}},
 		}, done, nil
 	}

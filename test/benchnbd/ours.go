@@ -50,8 +50,12 @@ func serveSlow(ctx context.Context, args []string) error {
 	return s.Serve(l, nbd.ListenOptions{})
 }
 
-// copyDepth is how many requests of requestSize a connection has in flight; nbdcopy is told the same.
-const copyDepth = 16
+// copySize and copyDepth are how large our client's requests are, which is the chunk of a transfer, and how many a connection
+// has in flight. nbdcopy has as many bytes in flight, in requests of its own choice.
+const (
+	copySize  = 1 << 20
+	copyDepth = 4
+)
 
 // runCopy copies an export to another one or nowhere: CONNECTIONS FROM TO.
 func runCopy(ctx context.Context, args []string) error {
@@ -103,13 +107,13 @@ func each(from *nbd.Device, connections int, do func(p []byte, off int64) error)
 	failed := make(chan error, connections*copyDepth)
 	for range connections * copyDepth {
 		workers.Go(func() {
-			p := make([]byte, requestSize)
+			p := make([]byte, copySize)
 			for {
-				off := next.Add(requestSize) - requestSize
+				off := next.Add(copySize) - copySize
 				if off >= size {
 					return
 				}
-				piece := p[:min(requestSize, size-off)]
+				piece := p[:min(copySize, size-off)]
 				if _, err := from.ReadAt(piece, off); err != nil {
 					failed <- err
 					return
