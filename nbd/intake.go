@@ -107,9 +107,11 @@ func (in *intake) more() error {
 	return err
 }
 
-// fill reads p, and each stallPiece of it within the deadline.
-func (in *intake) fill(p []byte) error {
+// fill reads p, and each stallPiece of it within the deadline. It says how much has come each time that it would read on, unless
+// came is nil.
+func (in *intake) fill(p []byte, came func(n int)) error {
 	in.long = len(p) >= longPayload
+	all := len(p)
 	n := copy(p, in.buffer[in.r:in.w])
 	in.r += n
 	for p = p[n:]; len(p) > 0; {
@@ -124,6 +126,9 @@ func (in *intake) fill(p []byte) error {
 				return inside(err)
 			}
 			piece = piece[n:]
+			if came != nil && len(p)+len(piece) > 0 {
+				came(all - len(p) - len(piece))
+			}
 		}
 	}
 	return nil

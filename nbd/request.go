@@ -15,6 +15,9 @@ type request struct {
 	buffer *buffer
 	// sent: the payload of a READ goes from the device's file to the socket, past any buffer.
 	sent bool
+	// written is how much of a WRITE was carried out while it came, and failed why no more of it is.
+	written int
+	failed  error
 	// unanswered: a BLOCK_STATUS whose payload names no metadata context.
 	unanswered bool
 }
@@ -135,7 +138,7 @@ func (x *served) carryOut(r *request) error {
 		case cmdRead:
 			return inPieces(r.buffer.payload(int(n)), off, x.info.MaxBlock, x.device.ReadAt)
 		case cmdWrite:
-			return inPieces(r.buffer.payload(int(n)), off, x.info.MaxBlock, x.device.WriteAt)
+			return x.write(r, int(n))
 		case cmdTrim:
 			return x.device.Discard(off, n)
 		case cmdCache:

@@ -221,14 +221,17 @@ func (t *transmission) read() (request, error) {
 	if r.buffer == nil || h.command != cmdWrite {
 		return r, t.came(fmt.Sprintf("payload of a refused %s", commandName(h.command)), t.intake.skip(follows))
 	}
-	return r, t.came("write payload", t.intake.fill(r.buffer.payload(int(follows))))
+	if t.aheadPays(&r) {
+		return t.readAhead(r)
+	}
+	return r, t.came(payloadOfWrite, t.intake.fill(r.buffer.payload(int(follows)), nil))
 }
 
 // readContexts reads the payload of a BLOCK_STATUS, which has the length that the head of others has.
 func (t *transmission) readContexts(r *request, n uint64) error {
 	t.settle()
 	payload := make([]byte, min(n, 8+4*maxContexts))
-	if err := t.came("contexts", t.intake.fill(payload)); err != nil {
+	if err := t.came("contexts", t.intake.fill(payload, nil)); err != nil {
 		return err
 	}
 	if err := t.came("contexts", t.intake.skip(n-uint64(len(payload)))); err != nil {

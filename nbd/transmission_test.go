@@ -76,7 +76,8 @@ func TestBytesInFlight(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			device, began, open := blocked(maxPayload)
 			defer open()
-			_, o := openLimited(t, limits, device)
+			s, o := openLimited(t, limits, device)
+			s.find("disk").pace.part() // so that payloads come whole before they are written
 			first := opened(t, o)
 			second := first
 			if name == "server" {
@@ -124,6 +125,7 @@ func TestWaitForMemoryEndsWithTheConnection(t *testing.T) {
 	device, began, open := blocked(maxPayload)
 	defer open()
 	s, o := openLimited(t, Limits{TotalBytes: maxPayload}, device)
+	s.find("disk").pace.part() // so that the payload comes whole before it is written
 	busy, waiting := opened(t, o), opened(t, o)
 	busy.sendRequest(header(cmdWrite, 0, 0, maxPayload))
 	<-began
