@@ -78,6 +78,8 @@ type KernelDevice struct {
 	machine machine
 	session Session
 	log     *slog.Logger
+	// identifier is that of parameters.
+	identifier string
 
 	leaving context.Context // ended by leave: no connection is made again
 	leave   context.CancelFunc
@@ -151,7 +153,7 @@ func (s *Server) prepareAttach(name string, o AttachOptions) (*KernelDevice, err
 	session.Network, session.Address = "kernel", o.Identifier
 	session.Size = math.MaxInt64 // it may grow; the kernel knows how far, and the device refuses what is past its end
 	d := &KernelDevice{
-		server: s, export: x, parameters: p, session: session, log: s.log.With("export", name),
+		server: s, export: x, identifier: o.Identifier, parameters: p, session: session, log: s.log.With("export", name),
 		index: noDevice, links: map[*transmission]struct{}{},
 	}
 	d.leaving, d.leave = context.WithCancel(context.Background())
@@ -165,16 +167,17 @@ func (d *KernelDevice) begin(ctx context.Context, connections int) error {
 		return err
 	}
 	defer closeFiles(theirs)
-	index, err := d.machine.find(d.parameters.identifier)
-	if err == nil && d.kernel.keeps() {
+	index, err := d.found()
+	switch {
+	case errors.Is(err, ErrKernelDevice):
+		err = d.connect(theirs)
+	case err == nil:
 		d.become(index)
 		if d.fits() {
 			err = d.kernel.reconnect(index, theirs, d.present())
 		} else {
 			err = d.replace(ctx, theirs)
 		}
-	} else {
-		err = d.connect(theirs)
 	}
 	if err != nil {
 		return err
@@ -183,6 +186,14 @@ func (d *KernelDevice) begin(ctx context.Context, connections int) error {
 		d.log.Warn("udev was not told of the device", "device", d.Path(), "error", err)
 	}
 	return nil
+}
+
+// found is the device of the identifier: ErrKernelDevice without one.
+func (d *KernelDevice) found() (int, error) {
+	if !d.kernel.keeps() {
+		return 0, ErrKernelDevice // what there is of that name was made by somebody else
+	}
+	return d.machine.find(d.identifier)
 }
 
 // fits: the device that is there can be written to as the export can.
@@ -249,7 +260,7 @@ func (d *KernelDevice) present() deviceParameters {
 
 // Detach takes the device away: what it holds back is written and flushed, then the kernel lets go of it. dataplane.ErrBusy
 // while it is mounted or has another exclusive user, and what the flush says: then nothing has changed. With force nothing
-// is asked and nothing flushed, and who uses it gets errors. The device is over when nil is returned, or after force.
+// is asked and nothing flushed, and who uses it gets errors. One that somebody else has taken away is over already.
 func (d *KernelDevice) Detach(ctx context.Context, force bool) error {
 	d.mu.Lock()
 	over := d.detached
@@ -257,7 +268,7 @@ func (d *KernelDevice) Detach(ctx context.Context, force bool) error {
 	if over {
 		return nil
 	}
-	if err := d.end(ctx, force, d.leave); err != nil && !errors.Is(err, ErrKernelDevice) && !force {
+	if err := d.end(ctx, force, d.leave); err != nil && !errors.Is(err, ErrKernelDevice) {
 		return err
 	}
 	d.mu.Lock()

@@ -32,6 +32,9 @@ func (d *KernelDevice) end(ctx context.Context, force bool, atLast func()) error
 }
 
 func (d *KernelDevice) disconnect(ctx context.Context, force bool, atLast func()) error {
+	if err := d.still(); err != nil {
+		return err
+	}
 	var alone *os.File // nobody mounts it meanwhile
 	if !force {
 		var err error
@@ -42,14 +45,32 @@ func (d *KernelDevice) disconnect(ctx context.Context, force bool, atLast func()
 			return errors.Join(context.Cause(ctx), alone.Close())
 		}
 	}
-	atLast()
-	err := d.kernel.disconnect(d.Index())
+	err := d.still()
+	if err == nil {
+		atLast()
+		err = d.kernel.disconnect(d.Index())
+	}
 	alone.Close() // no error can matter; without a file it is one
 	if err != nil {
 		return err
 	}
 	d.await()
 	return nil
+}
+
+// still is ErrKernelDevice when the device was taken away: its index may be another one's by now.
+func (d *KernelDevice) still() error {
+	if err := d.Lost(); err != nil {
+		return fmt.Errorf("%s: %w: %w", d.Path(), ErrKernelDevice, err)
+	}
+	if !d.kernel.keeps() {
+		return nil
+	}
+	index, err := d.machine.find(d.identifier)
+	if err == nil && index != d.Index() {
+		err = fmt.Errorf("%s is not %s any more: %w", d.Path(), d.identifier, ErrKernelDevice)
+	}
+	return err
 }
 
 // flushAlone opens the device so that it cannot be mounted, and flushes it.

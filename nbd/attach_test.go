@@ -340,6 +340,38 @@ func TestAttachForgotten(t *testing.T) {
 	k.mu.Unlock()
 	k.slot(0, 0).end(dataplane.ErrDisconnected)
 	await(t, "the device is known to be lost", func() bool { return errors.Is(d.Lost(), ErrKernelDevice) })
+	if err := d.Detach(timeLimit(t), true); err != nil || k.devices[0] == nil {
+		t.Errorf("detached afterwards: %v", err)
+	}
+}
+
+// TestAttachTakenOver: a device whose number somebody else has by now is over, and theirs is not touched.
+func TestAttachTakenOver(t *testing.T) {
+	for _, force := range []bool{true, false} {
+		k := newFakeKernel(t)
+		d := k.attach(attachable(t, newMemory(1<<20)), 1)
+		k.tell(0, map[string]string{"backend": "somebody else's"})
+		if err := d.Detach(timeLimit(t), force); err != nil {
+			t.Error(err)
+		}
+		if k.devices[0] == nil {
+			t.Error("somebody else's device was taken away")
+		}
+	}
+}
+
+// TestAttachUnknown: without a list of devices nothing is made: there could be one already.
+func TestAttachUnknown(t *testing.T) {
+	k := newFakeKernel(t)
+	s := attachable(t, newMemory(1<<20))
+	k.machine.sysfs += "/none"
+	o, err := AttachOptions{Identifier: "cvold-1"}.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = s.attach(timeLimit(t), k.machine, k, "x", o); err == nil || k.connects != 0 {
+		t.Errorf("%v, %d devices made", err, k.connects)
+	}
 }
 
 // TestAttachLossy: a device that ends with its connection is lost with it, and ended by Leave.
