@@ -60,7 +60,7 @@ cover: setup ## write coverage.out and print the total
 	@go tool cover -func=coverage.out | tail -n 1
 
 campaign: setup ## walk every crash and fault instead of a random slice of them (long)
-	CVOLD_CAMPAIGN=full go test -run Campaign -timeout $(CAMPAIGN_TIMEOUT) $(PKG)
+	CVOLD_CAMPAIGN=full go test -v -count=1 -run Campaign -timeout $(CAMPAIGN_TIMEOUT) $(PKG)
 
 test-clients: setup ## run the tests with the stock clients of OpenStack (cinder, openstack, gophercloud)
 	CVOLD_CLIENTS=1 go test -count=1 -run Client -timeout $(TEST_TIMEOUT) ./test/e2e
