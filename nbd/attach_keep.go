@@ -68,9 +68,27 @@ func (d *KernelDevice) keep(conn net.Conn) {
 			return
 		}
 		d.log.Warn("a connection of the kernel was lost", "device", d.Path(), "error", err)
-		if conn, err = d.again(); err != nil {
-			d.lose(err)
+		if conn = d.persist(); conn == nil {
 			return
+		}
+	}
+}
+
+// persist makes a connection again, however often it takes: descriptors and memory can be short for a while. Nil: the device is
+// being left, or was taken away.
+func (d *KernelDevice) persist() net.Conn {
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		conn, err := d.again()
+		switch {
+		case err == nil:
+			return conn
+		case errors.Is(err, ErrKernelDevice):
+			d.lose(err)
+			return nil
+		}
+		d.log.Warn("a connection of the kernel cannot be made again yet", "device", d.Path(), "error", err)
+		if !d.rest(pause) {
+			return nil
 		}
 	}
 }

@@ -27,6 +27,7 @@ type fakeKernel struct {
 	connects   int
 	reconnects int
 	forgetful  bool  // reconnect finds no device
+	short      int   // of what reconnect needs, so many times
 	refuse     error // of the next connect
 	lossy      bool  // devices end with their connections, as by ioctl
 }
@@ -106,6 +107,10 @@ func (k *fakeKernel) reconnect(index int, sockets []*os.File, p deviceParameters
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.reconnects++
+	if k.short > 0 {
+		k.short--
+		return errors.New("no memory")
+	}
 	d := k.devices[index]
 	if d == nil || k.forgetful || d.parameters.identifier != p.identifier {
 		return fmt.Errorf("device %d: %w", index, ErrKernelDevice)
@@ -342,6 +347,22 @@ func TestAttachForgotten(t *testing.T) {
 	await(t, "the device is known to be lost", func() bool { return errors.Is(d.Lost(), ErrKernelDevice) })
 	if err := d.Detach(timeLimit(t), true); err != nil || k.devices[0] == nil {
 		t.Errorf("detached afterwards: %v", err)
+	}
+}
+
+// TestAttachShort: a connection that cannot be made again at once is made again later, and the device is not given up.
+func TestAttachShort(t *testing.T) {
+	k := newFakeKernel(t)
+	d := k.attach(attachable(t, newMemory(1<<20)), 1)
+	first := k.slot(0, 0)
+	k.mu.Lock()
+	k.short = 3
+	k.mu.Unlock()
+	first.end(dataplane.ErrDisconnected)
+	await(t, "the kernel has another connection", func() bool { return k.slot(0, 0) != first })
+	mustWrite(t, k.slot(0, 0), pattern(512), 0)
+	if d.Lost() != nil {
+		t.Errorf("the device counts as lost: %v", d.Lost())
 	}
 }
 
