@@ -181,11 +181,7 @@ func (c *Checkpoint) Verified(chunk int64) bool {
 func (c *Checkpoint) VerifiedBytes() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var n int64
-	for _, v := range c.verified {
-		n += c.header.Bytes(v.first, v.end-v.first)
-	}
-	return n
+	return c.verified.bytes(c.header.Geometry)
 }
 
 // Complete says whether all chunks are verified.

@@ -192,7 +192,6 @@ func TestCheckpointHeaderRefused(t *testing.T) {
 		"other file":        {bytes.Repeat([]byte("x"), 8192), ErrCorrupt},
 		"later version":     {change(8, 0, 2), ErrVersion},
 		"unknown algorithm": {change(10, 7), ErrCorrupt},
-		"odd volume size":   {change(23, 1), ErrCorrupt},
 		"negative size":     {change(16, 0xFF), ErrCorrupt},
 		"odd chunk size":    {change(31, 1), ErrCorrupt},
 		"long identity":     {change(56, 0xFF), ErrCorrupt},

@@ -340,7 +340,7 @@ func TestCheckpointRoom(t *testing.T) {
 		if reserved < checkpointRoom(g)+manifestRoom(g) {
 			t.Skipf("this file system reserves no room: %d bytes", reserved)
 		}
-		batch := batchChunks(g)
+		batch := appendChunks(g)
 		for first := int64(0); first < g.Chunks(); first += batch {
 			runs := make([]Run, 0, batch)
 			for i := first; i < first+batch; i++ {

@@ -7,20 +7,31 @@ import (
 )
 
 const (
-	// DefaultWorkers is how many chunks are read and written at the same time: enough that reading, the network and
-	// writing overlap, few enough that a disk is not thrashed.
+	// DefaultWorkers is how many chunks are read and written at the same time when a copy begins: enough that reading,
+	// the network and writing overlap, few enough that a disk is not thrashed.
 	DefaultWorkers = 4
-	// MaxWorkers bounds the memory of a copy: MaxWorkers chunks are in flight.
+	// MaxWorkers bounds how many chunks are in flight.
 	MaxWorkers = 64
+	// DefaultInFlight in bytes bounds the memory of a copy: buffers for chunks that are being copied and for chunks that
+	// are being read back.
+	DefaultInFlight = 64 << 20
 	// maxZero in bytes bounds one request for zeroes, so that a device that has to write them answers in seconds and a
 	// cancelled copy ends.
 	maxZero = 1 << 30
-	// batchBytes of data make a batch, the unit of flush, verification and checkpoint: large beside the cost of a flush,
-	// small beside what may be lost by a crash.
-	batchBytes = 64 << 20
-	// maxBatches are under way at a time: one being copied, one being flushed, one being verified, one waiting. After a
-	// crash at most so many are copied again.
-	maxBatches = 4
+	// batchBytes of data make a batch, the unit of planning: small enough that what is read back is still in the
+	// processor's cache where the target is memory. Batches that wait for the same step go through it together.
+	batchBytes = 8 << 20
+	// maxBatchChunks bounds a batch that is mostly holes.
+	maxBatchChunks = 4 << 10
+	// maxBatches are under way at a time: some being copied, some being flushed, some being verified, some waiting. After
+	// a crash at most so many are copied again.
+	maxBatches = 32
+	// recordBatches are recorded with one append, for an append costs a flush of the checkpoint's disk.
+	recordBatches = 8
+	// recordTime bounds how long something verified waits to be recorded.
+	recordTime = 5 * time.Second
+	// verifyBytes of data at most are verified with one call, which may be one request to another node.
+	verifyBytes = 64 << 20
 	// maxRecopies is how often a chunk that differs on the target is copied again before the copy gives up: a
 	// transient fault is gone the first time, a medium that lies never stops.
 	maxRecopies = 3
@@ -31,7 +42,7 @@ type Observer interface{ Observe(float64) }
 
 // Observers are told how long each step took; each may be nil.
 type Observers struct {
-	// Read and Write: one chunk. Zero: one request. Flush, Verify and Append: one batch.
+	// Read and Write: one chunk. Zero: one request. Flush, Verify and Append: one or several batches.
 	Read, Write, Zero, Flush, Verify, Append Observer
 }
 
@@ -39,22 +50,48 @@ type Observers struct {
 type Config struct {
 	// Geometry must be that of the checkpoint and fit on both devices.
 	Geometry
-	// Workers is the number of chunks read and written at the same time; 0 is DefaultWorkers, at most MaxWorkers.
+	// Workers is the number of chunks read and written at the same time, at most MaxWorkers; 0: as many as make the copy
+	// faster, found while it runs, within InFlight.
 	Workers int
-	// Verifier says what the target's medium gives back. Required.
+	// InFlight bounds the memory for chunks in bytes; 0 is DefaultInFlight. One chunk being copied and one being read back
+	// are always allowed.
+	InFlight int64
+	// RequestSize is the longest read or write in bytes: a multiple of MinChunkSize, at most a chunk. 0: a chunk, and less
+	// while a device takes more than a second for one.
+	RequestSize int64
+	// Verifier says what the target's medium gives back; nil: nothing is read back, and a chunk counts as verified once its
+	// write was flushed.
 	Verifier Verifier
-	// Checkpoint records what is durable; what it holds already is not copied again. Required.
+	// NoDigests leaves digests out, for a copy that needs none: without Verifier, Checkpoint and Since.
+	NoDigests bool
+	// Checkpoint records what is durable; what it holds already is not copied again. nil: the record lasts as long as Copy.
 	Checkpoint *Checkpoint
 	// Compare believes nothing that the checkpoint holds: it is emptied, durably, and then chunks are written only where
-	// the target's digest is not the source's. For a source that may have changed since the target was written.
+	// the target's digest is not the source's. For a source that may have changed since the target was written. It needs
+	// a Verifier.
 	Compare bool
+	// Since, if not nil, is a manifest of what the target holds now, of the same geometry, not yet read from: a chunk of the
+	// source with the same digest is not written. With a Verifier it is read back all the same. A manifest that lies has
+	// a target that is wrong where nothing is read back: CheckManifest, and BLAKE3, are the caller's concern.
+	Since *ManifestReader
+	// TargetIsZero says that the target reads as zeroes now: no zeroes are written. With a Verifier it is checked.
+	TargetIsZero bool
+	// Preallocate has zeroes keep their space on the target, instead of becoming holes.
+	Preallocate bool
 	// ReadHoles reads what the source calls zeroes.
 	ReadHoles bool
+	// Retries is how often a read, a write or a request for zeroes that failed with dataplane.ErrIO is done again, after
+	// a pause that doubles from 100 ms.
+	Retries int
+	// Unreadable, if not nil, takes the ranges of the source that cannot be read, and the copy goes on: they are zeroes on the
+	// target, their chunks are not recorded as verified, and Copy returns ErrUnreadable in the end. nil: the first one
+	// ends the copy.
+	Unreadable *ErrorMap
 	// Limiter, if not nil, is asked before each chunk is read.
 	Limiter Limiter
 	// Progress, if not nil, is kept up to date.
 	Progress *Progress
-	// Logger, if not nil, is told of chunks that differed.
+	// Logger, if not nil, is told of chunks that differed and of what was tried again.
 	Logger    *slog.Logger
 	Observers Observers
 
@@ -67,20 +104,14 @@ func (c Config) complete() (Config, error) {
 	if err := c.Geometry.Validate(); err != nil {
 		return c, err
 	}
-	switch {
-	case c.Verifier == nil:
-		return c, fmt.Errorf("no verifier: %w", ErrInvalid)
-	case c.Checkpoint == nil:
-		return c, fmt.Errorf("no checkpoint: %w", ErrInvalid)
-	case c.Checkpoint.header.Geometry != c.Geometry:
-		return c, fmt.Errorf("checkpoint is for %+v, not %+v: %w", c.Checkpoint.header.Geometry, c.Geometry, ErrInvalid)
-	case c.Workers < 0 || c.Workers > MaxWorkers:
-		return c, fmt.Errorf("%d workers: %w", c.Workers, ErrInvalid)
-	case c.Workers == 0:
-		c.Workers = DefaultWorkers
+	if err := c.check(); err != nil {
+		return c, err
+	}
+	if c.InFlight == 0 {
+		c.InFlight = DefaultInFlight
 	}
 	if c.batch == 0 {
-		c.batch = batchChunks(c.Geometry)
+		c.batch = max(batchBytes/c.ChunkSize, 1)
 	}
 	if c.Progress == nil {
 		c.Progress = new(Progress)
@@ -91,8 +122,32 @@ func (c Config) complete() (Config, error) {
 	return c, nil
 }
 
-// batchChunks is how many chunks of data make a batch.
-func batchChunks(g Geometry) int64 { return max(batchBytes/g.ChunkSize, 1) }
+func (c Config) check() error {
+	switch {
+	case c.Checkpoint != nil && c.Checkpoint.header.Geometry != c.Geometry:
+		return fmt.Errorf("checkpoint is for %+v, not %+v: %w", c.Checkpoint.header.Geometry, c.Geometry, ErrInvalid)
+	case c.Since != nil && c.Since.header.Geometry != c.Geometry:
+		return fmt.Errorf("manifest is for %+v, not %+v: %w", c.Since.header.Geometry, c.Geometry, ErrInvalid)
+	case c.NoDigests && (c.Verifier != nil || c.Checkpoint != nil || c.Since != nil):
+		return fmt.Errorf("no digests for a verifier, a checkpoint or a manifest: %w", ErrInvalid)
+	case c.Compare && c.Verifier == nil:
+		return fmt.Errorf("no verifier to compare with: %w", ErrInvalid)
+	case c.Since != nil && c.TargetIsZero:
+		return fmt.Errorf("a target of zeroes and a manifest of what it holds: %w", ErrInvalid)
+	case c.Workers < 0 || c.Workers > MaxWorkers:
+		return fmt.Errorf("%d workers: %w", c.Workers, ErrInvalid)
+	case c.InFlight < 0:
+		return fmt.Errorf("%d bytes in flight: %w", c.InFlight, ErrInvalid)
+	case c.RequestSize < 0 || c.RequestSize > c.ChunkSize || c.RequestSize%MinChunkSize != 0:
+		return fmt.Errorf("requests of %d bytes with chunks of %d: %w", c.RequestSize, c.ChunkSize, ErrInvalid)
+	case c.Retries < 0 || c.Retries > MaxRetries:
+		return fmt.Errorf("%d retries: %w", c.Retries, ErrInvalid)
+	}
+	return nil
+}
+
+// appendChunks is how many chunks of data are recorded with one append, unless the copy is slow.
+func appendChunks(g Geometry) int64 { return recordBatches * max(batchBytes/g.ChunkSize, 1) }
 
 // observe tells o how long it is since start.
 func observe(o Observer, start time.Time) {

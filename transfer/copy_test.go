@@ -23,12 +23,13 @@ func config(c *Checkpoint, target *memory) Config {
 }
 
 func TestCopySizes(t *testing.T) {
-	for _, size := range []int64{0, 512, 4096, 4608, 3 * 4096, 3*4096 + 512, 1 << 20, 1<<20 + 512, 5<<20 - 512} {
+	for _, size := range []int64{0, 1, 511, 512, 4096, 4097, 4608, 3 * 4096, 3*4096 + 512, 1 << 20, 1<<20 + 512, 5<<20 - 512} {
 		for _, algorithm := range []Algorithm{XXH3_128, BLAKE3} {
 			t.Run(fmt.Sprintf("%d-%v", size, algorithm), func(t *testing.T) {
-				source, target := newMemory(t, size), newMemory(t, size)
+				blocks := (size + 511) / 512 * 512
+				source, target := newMemory(t, blocks), newMemory(t, blocks)
 				source.fill(size/3/512*512, size/3/8*8, 1)
-				target.fill(0, size, 2)
+				target.fill(0, blocks, 2)
 				g := small(size)
 				g.Algorithm = algorithm
 				c, path := create(t, g)
@@ -324,15 +325,19 @@ func TestCopyRefuses(t *testing.T) {
 	c, _ := create(t, small(size))
 	good := config(c, d)
 	cases := map[string]func(*Config){
-		"no verifier":        func(c *Config) { c.Verifier = nil },
-		"no checkpoint":      func(c *Config) { c.Checkpoint = nil },
+		"compare with what":  func(c *Config) { c.Compare, c.Verifier = true, nil },
+		"no digests":         func(c *Config) { c.NoDigests = true },
+		"odd requests":       func(c *Config) { c.RequestSize = 1000 },
+		"large requests":     func(c *Config) { c.RequestSize = 8192 },
+		"negative requests":  func(c *Config) { c.RequestSize = -MinChunkSize },
+		"negative memory":    func(c *Config) { c.InFlight = -1 },
+		"too many retries":   func(c *Config) { c.Retries = MaxRetries + 1 },
 		"other geometry":     func(c *Config) { c.VolumeSize -= 512 },
 		"invalid geometry":   func(c *Config) { c.ChunkSize = 5000 },
 		"too many workers":   func(c *Config) { c.Workers = MaxWorkers + 1 },
 		"negative workers":   func(c *Config) { c.Workers = -1 },
 		"unknown algorithm":  func(c *Config) { c.Algorithm = 9 },
 		"negative size":      func(c *Config) { c.VolumeSize = -512 },
-		"unaligned size":     func(c *Config) { c.VolumeSize = 100 },
 		"more than the most": func(c *Config) { c.VolumeSize = MaxChunks*c.ChunkSize + 512 },
 	}
 	for name, change := range cases {

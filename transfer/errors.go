@@ -12,10 +12,12 @@ var (
 	ErrInvalid = errors.New("not valid")
 	// ErrOrder: runs leave a gap, overlap, reach past the last chunk or contradict themselves.
 	ErrOrder = errors.New("runs are out of order")
-	// ErrTooLarge: more digests in one Append than MaxAppendDigests.
-	ErrTooLarge = errors.New("too many digests at once")
+	// ErrTooLarge: more digests in one Append than MaxAppendDigests, or more ranges than an ErrorMap takes.
+	ErrTooLarge = errors.New("too many at once")
 	// ErrIncomplete: chunks are missing: a root or a manifest needs them all.
 	ErrIncomplete = errors.New("not all chunks are known")
+	// ErrUnreadable: parts of the source could not be read and are zeroes on the target; Config.Unreadable has them.
+	ErrUnreadable = errors.New("parts of the source cannot be read")
 
 	// Of a checkpoint or manifest file.
 

@@ -99,7 +99,19 @@ func mustBeDeviceError(t *testing.T, err error, device, op string, cause error) 
 // After a failed flush nothing since the last good one counts, whatever a later read gives back.
 func TestCopyFailedFlush(t *testing.T) {
 	source, target, c, path, conf := faultPair(t)
-	target.hook, _ = failAt("sync", 3, dataplane.ErrIO)
+	synced := make(chan struct{})
+	var syncs atomic.Int64
+	target.hook = func(op string, off, _ int64, _ []byte) error {
+		switch {
+		case op == "write" && off >= 58*4096:
+			<-synced // so there are two flushes or more
+		case op == "sync" && syncs.Add(1) == 1:
+			close(synced)
+		case op == "sync":
+			return dataplane.ErrIO
+		}
+		return nil
+	}
 	conf.Verifier = NewVerifier(target, conf.Geometry) // a cache that shows what the medium does not have
 	if err := Copy(t.Context(), source, target, conf); !errors.Is(err, dataplane.ErrIO) {
 		t.Fatal(err)
@@ -144,7 +156,7 @@ func TestCopyFlushesAfterReplies(t *testing.T) {
 // The following batches are copied while one is flushed and verified; their number is bounded.
 func TestCopyOverlaps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const size = 100 * 4096
+		const size = 200 * 4096
 		source, target := newMemory(t, size), newMemory(t, size)
 		source.fill(0, size, 1)
 		c, _ := create(t, small(size))

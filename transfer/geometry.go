@@ -15,14 +15,12 @@ const (
 	MaxChunkSize = 32 << 20
 	// MaxChunks bounds what a checkpoint may cover: 256 TiB in chunks of the default size, 8 PiB in the largest.
 	MaxChunks = 1 << 28
-	// sizeUnit in bytes: every volume's size is a multiple of a sector.
-	sizeUnit = 512
 )
 
 // Geometry is how a volume is cut into chunks and how they are digested. Chunk i covers the bytes from i*ChunkSize; the
 // last one may be shorter.
 type Geometry struct {
-	// VolumeSize in bytes: a multiple of 512, at least 0.
+	// VolumeSize in bytes, at least 0. Volumes are whole sectors, but files that are copied need not be.
 	VolumeSize int64 `json:"volume_size"`
 	// ChunkSize in bytes: a power of two from MinChunkSize to MaxChunkSize.
 	ChunkSize int64     `json:"chunk_size"`
@@ -41,7 +39,7 @@ func (g Geometry) Validate() error {
 		return fmt.Errorf("%v: %w", g.Algorithm, ErrInvalid)
 	case g.ChunkSize < MinChunkSize || g.ChunkSize > MaxChunkSize || bits.OnesCount64(uint64(g.ChunkSize)) != 1:
 		return fmt.Errorf("chunk size %d: %w", g.ChunkSize, ErrInvalid)
-	case g.VolumeSize < 0 || g.VolumeSize%sizeUnit != 0 || g.VolumeSize > MaxChunks*g.ChunkSize:
+	case g.VolumeSize < 0 || g.VolumeSize > MaxChunks*g.ChunkSize:
 		return fmt.Errorf("volume size %d in chunks of %d: %w", g.VolumeSize, g.ChunkSize, ErrInvalid)
 	}
 	return nil

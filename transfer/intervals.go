@@ -79,3 +79,11 @@ func (v intervals) insert(n interval) intervals {
 	}
 	return slices.Insert(v, i, n)
 }
+
+// bytes is how much the intervals cover.
+func (v intervals) bytes(g Geometry) (n int64) {
+	for _, i := range v {
+		n += g.Bytes(i.first, i.end-i.first)
+	}
+	return n
+}

@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/cvold/cvold/dataplane"
 )
@@ -15,11 +16,12 @@ type end struct {
 	name     string // "source" or "target"
 	geometry Geometry
 	minBlock int64
-	piece    int64 // the longest request, a multiple of minBlock
+	piece    requestSize // of reads and writes, a multiple of minBlock
 }
 
-// newEnd checks that the volume fits on the device: ErrInvalid.
-func newEnd(d dataplane.Device, name string, g Geometry) (*end, error) {
+// newEnd checks that the volume fits on the device: ErrInvalid. longest bounds requests, in bytes; 0: chunks do, and how
+// long the device takes.
+func newEnd(d dataplane.Device, name string, g Geometry, longest int64) (*end, error) {
 	size, err := d.Size()
 	if err != nil {
 		return nil, &DeviceError{Device: name, Op: "size", Err: err}
@@ -29,10 +31,15 @@ func newEnd(d dataplane.Device, name string, g Geometry) (*end, error) {
 	if g.ChunkSize%minBlock != 0 {
 		return nil, fmt.Errorf("chunks of %d on a %s with blocks of %d: %w", g.ChunkSize, name, minBlock, ErrInvalid)
 	}
-	e := &end{device: d, name: name, geometry: g, minBlock: minBlock, piece: g.ChunkSize}
-	if info.MaxBlock > 0 {
-		e.piece = max(min(info.MaxBlock, g.ChunkSize)/minBlock*minBlock, minBlock)
+	e := &end{device: d, name: name, geometry: g, minBlock: minBlock}
+	most := g.ChunkSize
+	if longest > 0 {
+		most = min(most, longest)
 	}
+	if info.MaxBlock > 0 {
+		most = min(most, info.MaxBlock)
+	}
+	e.piece.init(max(most/minBlock*minBlock, minBlock), minBlock, longest == 0)
 	if e.aligned(g.VolumeSize) > size {
 		return nil, fmt.Errorf("volume of %d bytes on a %s of %d: %w", g.VolumeSize, name, size, ErrInvalid)
 	}
@@ -45,15 +52,15 @@ func (e *end) aligned(n int64) int64 { return (n + e.minBlock - 1) / e.minBlock 
 // read fills the beginning of buf, a chunk long, with a chunk's bytes and returns them.
 func (e *end) read(buf []byte, chunk int64) ([]byte, error) {
 	off, n := e.geometry.Range(chunk)
-	for p := buf[:e.aligned(n)]; len(p) > 0; {
-		piece := p[:min(int64(len(p)), e.piece)]
-		got, err := e.device.ReadAt(piece, off)
-		if err = whole(got, len(piece), err); err != nil {
-			return nil, e.fail("read", off, int64(len(piece)), err)
-		}
-		off, p = off+int64(len(piece)), p[len(piece):]
+	if err := e.readRange(buf[:e.aligned(n)], off); err != nil {
+		return nil, err
 	}
 	return buf[:n], nil
+}
+
+// readRange fills p from off, in requests of the right length.
+func (e *end) readRange(p []byte, off int64) error {
+	return e.pieces("read", p, off, e.device.ReadAt)
 }
 
 // write writes a chunk from the beginning of buf, which is a chunk long.
@@ -61,22 +68,29 @@ func (e *end) write(buf []byte, chunk int64) error {
 	off, n := e.geometry.Range(chunk)
 	padded := e.aligned(n)
 	clear(buf[n:padded])
-	for p := buf[:padded]; len(p) > 0; {
-		piece := p[:min(int64(len(p)), e.piece)]
-		got, err := e.device.WriteAt(piece, off)
+	return e.pieces("write", buf[:padded], off, e.device.WriteAt)
+}
+
+// pieces moves p in requests that are short enough.
+func (e *end) pieces(op string, p []byte, off int64, move func([]byte, int64) (int, error)) error {
+	for len(p) > 0 {
+		piece := p[:min(int64(len(p)), e.piece.size())]
+		began := time.Now()
+		got, err := move(piece, off)
 		if err = whole(got, len(piece), err); err != nil {
-			return e.fail("write", off, int64(len(piece)), err)
+			return e.fail(op, off, int64(len(piece)), err)
 		}
+		e.piece.took(len(piece), time.Since(began))
 		off, p = off+int64(len(piece)), p[len(piece):]
 	}
 	return nil
 }
 
 // zero makes count chunks from first read as zeroes, in one request.
-func (e *end) zero(first, count int64) error {
+func (e *end) zero(first, count int64, mayUnmap bool) error {
 	off, _ := e.geometry.Range(first)
 	n := e.aligned(e.geometry.Bytes(first, count))
-	if err := e.device.ZeroAt(off, n, dataplane.ZeroMode{MayUnmap: true}); err != nil {
+	if err := e.device.ZeroAt(off, n, dataplane.ZeroMode{MayUnmap: mayUnmap}); err != nil {
 		return e.fail("zero", off, n, err)
 	}
 	return nil

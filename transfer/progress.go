@@ -41,6 +41,8 @@ type ProgressSnapshot struct {
 	VerifiedBytes int64 `json:"verified_bytes"`
 	// ZeroBytes of those verified by this process were zeroes, and not sent as data.
 	ZeroBytes int64 `json:"zero_bytes"`
+	// SkippedBytes of those verified by this process were data that the target held already, and were not sent.
+	SkippedBytes int64 `json:"skipped_bytes"`
 	// SentBytes were written to the target as data, verified or not, copies of copies included.
 	SentBytes int64 `json:"sent_bytes"`
 	// ResumedBytes were verified when the last Copy began.
@@ -50,6 +52,8 @@ type ProgressSnapshot struct {
 	ZeroChunks int64 `json:"zero_chunks"`
 	// Mismatches counts chunks that were read back and differed.
 	Mismatches int64 `json:"mismatches"`
+	// Retries counts requests that failed and were made again.
+	Retries int64 `json:"retries"`
 	// BytesPerSecond is the rate at which bytes became verified in the last half minute.
 	BytesPerSecond float64 `json:"bytes_per_second"`
 	// ETA is how long the rest takes at that rate, in nanoseconds; 0: not known, or nothing left.
@@ -107,10 +111,17 @@ func (p *Progress) mismatches(n int64) {
 	p.now.Mismatches += n
 }
 
+// retried counts a request made again.
+func (p *Progress) retried() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now.Retries++
+}
+
 // counts is what one batch adds.
 type counts struct {
-	bytes, zeroBytes       int64
-	dataChunks, zeroChunks int64
+	bytes, zeroBytes, skippedBytes int64
+	dataChunks, zeroChunks         int64
 }
 
 // verified counts what has become durable.
@@ -119,6 +130,7 @@ func (p *Progress) verified(n counts) {
 	defer p.mu.Unlock()
 	p.now.VerifiedBytes += n.bytes
 	p.now.ZeroBytes += n.zeroBytes
+	p.now.SkippedBytes += n.skippedBytes
 	p.now.DataChunks += n.dataChunks
 	p.now.ZeroChunks += n.zeroChunks
 	now := time.Now()

@@ -8,11 +8,12 @@ func recordsRoom(g Geometry) int64 {
 	return (g.Chunks() + 1) / 2 * pair
 }
 
-// checkpointRoom is for a copy in batches: each append has a head, cuts a run and loses part of a sector. The copy may
-// be cut off and resumed spareAppends times before room that is not reserved is used.
+// checkpointRoom is for a copy in batches: each append has a head, cuts a run and loses part of a sector. A copy that is
+// cut off and resumed, or so slow that less than a few batches are recorded at a time, makes appends of its own: so many
+// that room which is not reserved is used after a day.
 func checkpointRoom(g Geometry) int64 {
-	const spareAppends = 64
-	appends := g.Chunks()/batchChunks(g) + g.Chunks()/windowChunks + spareAppends
+	const spareAppends = 16 << 10
+	appends := g.Chunks()/appendChunks(g) + g.Chunks()/windowChunks + min(spareAppends, g.Chunks()+64)
 	return checkpointHeadSize + recordsRoom(g) + appends*(appendHeadSize+sector+recordHeadSize)
 }
 

@@ -38,6 +38,17 @@ func (r *Run) UnmarshalJSON(text []byte) error {
 	return r.Validate()
 }
 
+// digest is that of one of the run's chunks.
+func (r Run) digest(chunk int64, z *zeroDigests) Digest {
+	switch {
+	case r.Zero:
+		return z.of(chunk)
+	case len(r.Digests) == 1:
+		return r.Digests[0]
+	}
+	return r.Digests[chunk-r.First]
+}
+
 // clip is the part of the run inside first to end.
 func (r Run) clip(first, end int64) (Run, bool) {
 	first, end = max(first, r.First), min(end, r.End())
@@ -106,15 +117,8 @@ func expand(runs []Run, first, count int64, z *zeroDigests) ([]Digest, error) {
 		if r.First != next || r.End() > first+count {
 			return nil, fmt.Errorf("run %d+%d where %d was due: %w", r.First, r.Count, next, ErrOrder)
 		}
-		for i := range r.Count {
-			switch {
-			case r.Zero:
-				digests = append(digests, z.of(r.First+i))
-			case len(r.Digests) == 1:
-				digests = append(digests, r.Digests[0])
-			default:
-				digests = append(digests, r.Digests[i])
-			}
+		for chunk := r.First; chunk < r.End(); chunk++ {
+			digests = append(digests, r.digest(chunk, z))
 		}
 	}
 	if int64(len(digests)) != count {

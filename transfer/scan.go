@@ -55,7 +55,7 @@ func Scan(ctx context.Context, medium dataplane.Device, g Geometry, first, count
 	if err := g.check(first, count); err != nil {
 		return fmt.Errorf("scan: %w", err)
 	}
-	e, err := newEnd(medium, "target", g)
+	e, err := newEnd(medium, "target", g, 0)
 	if err != nil {
 		return err
 	}

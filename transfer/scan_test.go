@@ -163,9 +163,12 @@ func TestCopyObservers(t *testing.T) {
 	if err := Copy(t.Context(), source, target, conf); err != nil {
 		t.Fatal(err)
 	}
-	const batches = 8 // 31 chunks of data in batches of 4
-	if want := [6]counter{31, 31, 2, batches, batches, batches}; n != want {
-		t.Errorf("observed %v, want %v", n, want)
+	// 31 chunks of data in batches of 4: what waits goes through a step together.
+	const batches = 8
+	flushes, verifications, appends := n[3], n[4], n[5]
+	if n != [6]counter{31, 31, 2, flushes, verifications, appends} || flushes < 1 || flushes > batches ||
+		verifications < 1 || verifications > batches || appends != 1 {
+		t.Errorf("observed %v", n)
 	}
 }
 

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// verify returns nil when the target gives back the batch's digests. Chunks that differ are copied again, from the
+// verify returns nil when the target gives back the batch's digests, and a *MismatchError when chunks of it, marked bad, never
+// do: the others are verified then. Chunks that differ are copied again, from the
 // source read anew; in Compare the first time is how a chunk gets copied at all.
 func (c *copier) verify(ctx context.Context, b *batch) error {
 	first, count := b.first, int64(len(b.digests))
@@ -16,14 +17,24 @@ func (c *copier) verify(ctx context.Context, b *batch) error {
 	}
 	for try := 0; ; try++ {
 		differ, err := c.differing(ctx, b, first, count)
-		if err != nil || differ == nil {
+		if err != nil {
 			return err
 		}
 		compared := c.Compare && try == 0
+		if compared {
+			hold(b, differ)
+		}
+		if differ == nil {
+			return nil
+		}
 		if !compared {
 			c.report(differ)
 		}
 		if try == tries {
+			b.bad = orFalse(b.bad, len(b.digests))
+			for _, m := range differ {
+				b.bad[m.Chunk-b.first] = true
+			}
 			return differ[0]
 		}
 		choose(b, differ)
@@ -85,20 +96,29 @@ func choose(b *batch, differ []*MismatchError) {
 	}
 }
 
+// hold notes that the target held all chunks but those that differ.
+func hold(b *batch, differ []*MismatchError) {
+	for i := range b.held {
+		b.held[i] = true
+	}
+	for _, m := range differ {
+		b.held[m.Chunk-b.first] = false
+	}
+}
+
 // again copies the batch's chosen chunks once more and flushes. compared: none was written yet, so zeroes may be zeroed.
 func (c *copier) again(ctx context.Context, b *batch, compared bool) error {
-	err := c.each(ctx, b, func(chunk int64) func(context.Context, []byte) error {
-		digest := &b.digests[chunk-b.first]
+	err := c.each(ctx, b, func(i int64) func(context.Context, []byte) error {
 		if !compared {
-			return func(ctx context.Context, buf []byte) error { return c.rewriteChunk(ctx, buf, chunk, digest) }
+			return func(ctx context.Context, buf []byte) error { return c.rewriteChunk(ctx, buf, b, i) }
 		}
-		if *digest == c.zero.of(chunk) {
+		if b.digests[i] == c.zero.of(b.first+i) {
 			return nil
 		}
-		return func(ctx context.Context, buf []byte) error { return c.copyChunk(ctx, buf, chunk, digest, true) }
+		return func(ctx context.Context, buf []byte) error { return c.copyChunk(ctx, buf, b, i, true) }
 	})
 	if err != nil {
 		return err
 	}
-	return c.settle(ctx, b, compared)
+	return c.settle(ctx, []*batch{b}, compared)
 }
