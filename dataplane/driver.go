@@ -115,6 +115,9 @@ type Mode struct {
 	// Medium opens a reader that bypasses this node's caches, for verification; it implies ReadOnly and takes no lock.
 	// Info().Medium of the device says whether the back end could do so.
 	Medium bool
+	// Direct asks for reads and writes past this node's caches, for bytes that are not wanted there: drivers may ignore it.
+	// Where a device is opened by its path it is refused with ErrNotSupported if it cannot be.
+	Direct bool
 }
 
 // Features is what a back end can do beyond the Driver interface's plain duties.

@@ -211,6 +211,29 @@ func (c *Checkpoint) Runs(fn func(Run) error) error {
 	return nil
 }
 
+// verifiedFrom is the first stretch of verified chunks at or after chunk, at most most long and inside one interval; count 0:
+// there is none.
+func (c *Checkpoint) verifiedFrom(chunk, most int64) (first, count int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := c.verified.search(chunk)
+	if i == len(c.verified) {
+		return chunk, 0
+	}
+	first = max(chunk, c.verified[i].first)
+	return first, min(c.verified[i].end-first, most)
+}
+
+// runsIn is Runs for the chunks from first to end, which lie in one interval.
+func (c *Checkpoint) runsIn(first, end int64, fn func(Run) error) error {
+	c.mu.Lock()
+	i := c.verified.search(first)
+	v := c.verified[i]
+	c.mu.Unlock()
+	v.first, v.end = first, end
+	return c.runs(v, fn)
+}
+
 // runs reads the records of one interval. Each chunk of it is found once, for appends are in ascending order inside.
 func (c *Checkpoint) runs(v interval, fn func(Run) error) error {
 	for off := v.offset; off < v.next; {

@@ -9,7 +9,9 @@ import (
 const (
 	PhaseCopying   = "copying"
 	PhaseComparing = "comparing"
-	PhaseDone      = "done"
+	// PhaseRechecking: what an earlier run verified is read back again.
+	PhaseRechecking = "rechecking"
+	PhaseDone       = "done"
 )
 
 const (
@@ -47,6 +49,8 @@ type ProgressSnapshot struct {
 	SentBytes int64 `json:"sent_bytes"`
 	// ResumedBytes were verified when the last Copy began.
 	ResumedBytes int64 `json:"resumed_bytes"`
+	// RecheckedBytes of those resumed were read back again.
+	RecheckedBytes int64 `json:"rechecked_bytes,omitempty"`
 	// DataChunks and ZeroChunks are what this process verified.
 	DataChunks int64 `json:"data_chunks"`
 	ZeroChunks int64 `json:"zero_chunks"`
@@ -109,6 +113,13 @@ func (p *Progress) mismatches(n int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.now.Mismatches += n
+}
+
+// rechecked counts what was read back again.
+func (p *Progress) rechecked(n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now.RecheckedBytes += n
 }
 
 // retried counts a request made again.

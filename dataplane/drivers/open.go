@@ -18,6 +18,8 @@ type URIOptions struct {
 	// Reconnect is how long a break of its connections may last; zero means that the device ends with the first one. See
 	// nbd.Reconnecting.
 	Reconnect time.Duration
+	// Timeout, if not zero, is how long the server may need for a request: see nbd.DialOptions.
+	Timeout time.Duration
 }
 
 // OpenURI opens what a command line names: a file or a block device by its path, or an NBD export by its URI. It is for
@@ -33,7 +35,7 @@ func OpenURI(ctx context.Context, name string, mode dataplane.Mode, o URIOptions
 		return nil, err
 	}
 	dial := u.DialOptions()
-	dial.Connections, dial.Requests = o.Connections, o.Requests
+	dial.Connections, dial.Requests, dial.Timeout = o.Connections, o.Requests, o.Timeout
 	if u.TLS {
 		if dial.TLS, err = nbd.ClientTLS(u.TLSCertificates); err != nil {
 			return nil, err

@@ -30,6 +30,7 @@ type device struct {
 	mode    dataplane.Mode
 	info    dataplane.Info
 	fd      int
+	direct  int // the file once more, past the page cache; 0: not
 	gate    gate
 
 	sync    sync.Mutex // one at a time: the kernel reports a failed flush to one caller only
@@ -127,6 +128,8 @@ func (f *device) ReadAt(p []byte, off int64) (int, error) {
 	defer f.gate.leave()
 	read := f.readBuffered
 	switch {
+	case f.direct != 0 && aligned(p, off):
+		read = func(p []byte, off int64) (int, error) { return readWhole(f.direct, p, off) }
 	case f.info.Medium:
 		read = f.readDirect
 	case f.mode.Medium:
@@ -141,7 +144,11 @@ func (f *device) WriteAt(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	defer f.gate.leave()
-	return f.inPieces("write", p, off, func(p []byte, off int64) (int, error) { return writeSome(f.fd, p, off) })
+	fd := f.fd
+	if f.direct != 0 && aligned(p, off) {
+		fd = f.direct
+	}
+	return f.inPieces("write", p, off, func(p []byte, off int64) (int, error) { return writeSome(fd, p, off) })
 }
 
 // inPieces moves p by calls of move, and stops between them when the device is closed.
@@ -160,8 +167,10 @@ func (f *device) inPieces(what string, p []byte, off int64, move func([]byte, in
 }
 
 // readBuffered reads through the page cache.
-func (f *device) readBuffered(p []byte, off int64) (int, error) {
-	n, err := readFull(f.fd, p, off)
+func (f *device) readBuffered(p []byte, off int64) (int, error) { return readWhole(f.fd, p, off) }
+
+func readWhole(fd int, p []byte, off int64) (int, error) {
+	n, err := readFull(fd, p, off)
 	if err == nil && n < len(p) {
 		err = fmt.Errorf("the file ends at %d: %w", off+int64(n), dataplane.ErrIO)
 	}

@@ -49,6 +49,9 @@ func openPath(ctx context.Context, path string, mode dataplane.Mode) (dataplane.
 		err = alone(ctx, fd)
 	}
 	held := locks{fd: fd, held: make(map[int64]bool)}
+	if err == nil && mode.Direct && !mode.Medium {
+		err = d.goDirect()
+	}
 	if err == nil {
 		var u users
 		u.add(mode, 1)
@@ -106,6 +109,25 @@ func newPathDevice(fd int, path string, mode dataplane.Mode, direct bool) (*devi
 		d.share()
 	}
 	return d, nil
+}
+
+// goDirect opens the file once more, past the page cache, for all requests that are aligned; the others go through fd.
+func (f *device) goDirect() error {
+	flags := unix.O_RDWR
+	if f.mode.ReadOnly {
+		flags = unix.O_RDONLY
+	}
+	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", f.fd), flags|unix.O_DIRECT|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return fmt.Errorf("direct I/O: %w: %w", dataplane.ErrNotSupported, err)
+	}
+	f.direct, f.info.File = fd, nil
+	release := f.release
+	f.release = func() {
+		_ = unix.Close(fd)
+		release()
+	}
+	return nil
 }
 
 // share gives the file to those who can read it without copying; without a descriptor for it they copy.

@@ -34,13 +34,27 @@ func TestOpenPathKeepsTheContract(t *testing.T) {
 	})
 }
 
+// TestOpenPathDirect: the contract holds past the page cache, aligned or not.
+func TestOpenPathDirect(t *testing.T) {
+	drivertest.Device(t, func(t *testing.T, size int64) dataplane.Device {
+		d, err := file.OpenPath(t.Context(), rawFile(t, size), dataplane.Mode{Direct: true})
+		if errors.Is(err, dataplane.ErrNotSupported) {
+			t.Skip("no direct I/O in the directory of tests:", err)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	})
+}
+
 // TestOpenPathOddSize: a file of any size is served to its last byte, past the page cache too.
 func TestOpenPathOddSize(t *testing.T) {
 	path := rawFile(t, 0)
 	if err := os.WriteFile(path, []byte("nine byte"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, mode := range []dataplane.Mode{{}, {ReadOnly: true}, {Medium: true}} {
+	for _, mode := range []dataplane.Mode{{}, {ReadOnly: true}, {Medium: true}, {Direct: true}, {Direct: true, ReadOnly: true}} {
 		d, err := file.OpenPath(t.Context(), path, mode)
 		if err != nil {
 			t.Fatal(err)

@@ -1,0 +1,72 @@
+package transfer
+
+import (
+	"context"
+	"fmt"
+	"io"
+)
+
+// Recheck asks the verifier for the digests of everything that the checkpoint holds as verified, and takes out of it,
+// durably, the chunks that differ: a Copy makes them good. It is for the end of a resumed copy, whose first part was
+// verified by another process, perhaps on another day. moved says how many bytes differed; progress, if not nil, is kept up
+// to date with how much was asked for.
+func Recheck(ctx context.Context, verifier Verifier, c *Checkpoint, progress *Progress) (moved int64, err error) {
+	if progress == nil {
+		progress = new(Progress)
+	}
+	progress.SetPhase(PhaseRechecking)
+	g := c.header.Geometry
+	zero := g.zeroDigests()
+	for next := int64(0); ; {
+		first, count := c.verifiedFrom(next, recheckChunks)
+		if count == 0 {
+			return moved, nil
+		}
+		next = first + count
+		differ, err := recheck(ctx, verifier, c, &zero, first, count)
+		if err != nil {
+			return moved, fmt.Errorf("check again: %w", err)
+		}
+		for _, chunk := range differ {
+			if err := c.Invalidate(chunk, 1); err != nil {
+				return moved, err
+			}
+			moved += g.Bytes(chunk, 1)
+		}
+		progress.rechecked(g.Bytes(first, count))
+	}
+}
+
+// recheckChunks are asked for at a time: as many as a batch of data has, so that an answer takes seconds at most.
+const recheckChunks = maxBatchChunks
+
+// recheck returns the chunks of the range that differ; all of them count as verified.
+func recheck(ctx context.Context, verifier Verifier, c *Checkpoint, zero *zeroDigests, first, count int64) (differ []int64, err error) {
+	runs, err := verifier.Digests(ctx, first, count)
+	if err != nil {
+		return nil, err
+	}
+	found, err := expand(runs, first, count, zero)
+	if err != nil {
+		return nil, err
+	}
+	known := make([]Digest, 0, count)
+	err = c.runsIn(first, first+count, func(r Run) error {
+		for chunk := r.First; chunk < r.End(); chunk++ {
+			known = append(known, r.digest(chunk, zero))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(known)) != count {
+		return nil, fmt.Errorf("checkpoint has %d digests of %d: %w", len(known), count, io.ErrUnexpectedEOF)
+	}
+	for i := range known {
+		if known[i] != found[i] {
+			differ = append(differ, first+int64(i))
+		}
+	}
+	return differ, nil
+}
