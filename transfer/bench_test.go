@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -111,4 +113,48 @@ func BenchmarkRoot(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkScan digests incompressible data of a file in memory (tmpfs), and beside it only reads it, in the same requests
+// from as many threads: what no digest can be faster than.
+func BenchmarkScan(b *testing.B) {
+	const size = 1 << 30
+	d := newPlainFile(b, memoryDir(b), size, true)
+	for _, workers := range []int{1, 2, 4, 16} {
+		for _, chunk := range []int64{4 << 10, 64 << 10, 1 << 20, 32 << 20} {
+			g := Geometry{VolumeSize: size, ChunkSize: chunk, Algorithm: XXH3_128}
+			b.Run(fmt.Sprintf("workers-%d/chunk-%dK", workers, chunk>>10), func(b *testing.B) {
+				b.SetBytes(size)
+				for b.Loop() {
+					err := ScanWith(b.Context(), d, g, 0, g.Chunks(), ScanOptions{Workers: workers}, func(Run) error { return nil })
+					if err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+		b.Run(fmt.Sprintf("workers-%d/read-alone", workers), func(b *testing.B) {
+			b.SetBytes(size)
+			for b.Loop() {
+				readAlone(b, d, workers)
+			}
+		})
+	}
+}
+
+func readAlone(b *testing.B, d plainFile, workers int) {
+	var next atomic.Int64
+	var all sync.WaitGroup
+	for range workers {
+		all.Go(func() {
+			p := getBuffer(scanBytes)
+			defer putBuffer(p)
+			for off := next.Add(scanBytes) - scanBytes; off < d.size; off = next.Add(scanBytes) - scanBytes {
+				if _, err := d.ReadAt(p, off); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
 }

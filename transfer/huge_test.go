@@ -55,8 +55,8 @@ func (h *huge) ReadAt(p []byte, off int64) (int, error) {
 		h.sample()
 	}
 	clear(p)
-	if seed, ok := h.get(off / h.geometry.ChunkSize); ok {
-		for i := 0; i+maxDigestSize <= len(p); i += 4096 {
+	for i := 0; i+maxDigestSize <= len(p); i += 4096 {
+		if seed, ok := h.get((off + int64(i)) / h.geometry.ChunkSize); ok {
 			copy(p[i:], seed[:])
 		}
 	}

@@ -36,22 +36,32 @@ func newEnd(d dataplane.Device, name string, g Geometry, longest int64) (*end, e
 	if longest > 0 {
 		most = min(most, longest)
 	}
-	if info.MaxBlock > 0 {
-		most = min(most, info.MaxBlock)
-	}
-	e.piece.init(max(most/minBlock*minBlock, minBlock), minBlock, longest == 0)
+	e.piece.init(longestRequest(info, most), minBlock, longest == 0)
 	if e.aligned(g.VolumeSize) > size {
 		return nil, fmt.Errorf("volume of %d bytes on a %s of %d: %w", g.VolumeSize, name, size, ErrInvalid)
 	}
 	return e, nil
 }
 
+// longestRequest is the longest request of at most most bytes, a multiple of the blocks, that the device takes.
+func longestRequest(info dataplane.Info, most int64) int64 {
+	if info.MaxBlock > 0 {
+		most = min(most, info.MaxBlock)
+	}
+	minBlock := max(info.MinBlock, 1)
+	return max(most/minBlock*minBlock, minBlock)
+}
+
 // aligned rounds a length up to whole blocks.
 func (e *end) aligned(n int64) int64 { return (n + e.minBlock - 1) / e.minBlock * e.minBlock }
 
 // read fills the beginning of buf, a chunk long, with a chunk's bytes and returns them.
-func (e *end) read(buf []byte, chunk int64) ([]byte, error) {
-	off, n := e.geometry.Range(chunk)
+func (e *end) read(buf []byte, chunk int64) ([]byte, error) { return e.readChunks(buf, chunk, 1) }
+
+// readChunks is read for count chunks from first, in requests that may go over the ends of chunks.
+func (e *end) readChunks(buf []byte, first, count int64) ([]byte, error) {
+	off, _ := e.geometry.Range(first)
+	n := e.geometry.Bytes(first, count)
 	if err := e.readRange(buf[:e.aligned(n)], off); err != nil {
 		return nil, err
 	}

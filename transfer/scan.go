@@ -4,13 +4,15 @@ import (
 	"context"
 	"fmt"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/cvold/cvold/dataplane"
 )
 
-// scanWorkers is how many chunks Scan reads at the same time: enough to keep one disk or one link busy.
-const scanWorkers = 4
+const (
+	// scanWorkers is enough to keep one disk or one link busy.
+	scanWorkers = 4
+	// MaxScanWorkers bounds the memory of a scan: each worker has a piece of the device.
+	MaxScanWorkers = 256
+)
 
 // Verifier says what the target's medium gives back now. It is asked after a flush.
 type Verifier interface {
@@ -44,31 +46,42 @@ func Digests(ctx context.Context, medium dataplane.Device, g Geometry, first, co
 	return runs, err
 }
 
-// Scan digests count chunks from first and calls fn for them in canonical runs, in order, each valid until fn returns.
-// Extents that the device calls zeroes are believed, everything else is read, a few chunks at the same time. It returns
-// the first error of fn as it is, a *DeviceError for the device's, ctx's error; ErrOrder for chunks that don't exist.
-// When it returns the device is not in use any more.
+// ScanOptions say how a device is digested. The zero value believes holes and keeps one disk busy.
+type ScanOptions struct {
+	// Workers is how many pieces of the device are read at the same time; 0 is 4, at most MaxScanWorkers.
+	Workers int
+	// Device is what a *DeviceError calls the device; empty is "target".
+	Device string
+	// ReadHoles reads what the device calls zeroes.
+	ReadHoles bool
+	// Progress, if not nil, is told how many bytes more are digested or are holes, in small steps, one call at a time.
+	Progress func(bytes int64)
+}
+
+// Scan is ScanWith for who has no wishes.
 func Scan(ctx context.Context, medium dataplane.Device, g Geometry, first, count int64, fn func(Run) error) error {
+	return ScanWith(ctx, medium, g, first, count, ScanOptions{}, fn)
+}
+
+// ScanWith digests count chunks from first and calls fn for them in canonical runs, in order, one call at a time, each run
+// valid until fn returns. Extents that the device calls zeroes are believed unless the options say otherwise, everything
+// else is read, several pieces at the same time. It returns the first error of fn as it is, a *DeviceError for the
+// device's, ctx's error; ErrOrder for chunks that don't exist, ErrInvalid for a geometry that does not fit the device.
+// When it returns the device is not in use any more, by no goroutine.
+func ScanWith(ctx context.Context, medium dataplane.Device, g Geometry, first, count int64, o ScanOptions, fn func(Run) error) error {
 	if err := g.Validate(); err != nil {
 		return fmt.Errorf("scan: %w", err)
 	}
 	if err := g.check(first, count); err != nil {
 		return fmt.Errorf("scan: %w", err)
 	}
-	e, err := newEnd(medium, "target", g, 0)
+	s, err := newScanner(medium, g, o)
 	if err != nil {
-		return err
+		return fmt.Errorf("scan: %w", err)
 	}
-	s := scanner{end: e, zero: g.zeroDigests()}
 	cut := newCanonical(g, fn)
-	for limit := first + count; first < limit; first += windowChunks {
-		digests, err := s.window(ctx, first, min(windowChunks, limit-first))
-		if err != nil {
-			return err
-		}
-		if err := cut.add(Run{First: first, Count: int64(len(digests)), Digests: digests}); err != nil {
-			return err
-		}
+	if err := s.run(ctx, first, first+count, cut); err != nil {
+		return err
 	}
 	return cut.finish()
 }
@@ -80,51 +93,4 @@ func RootOf(ctx context.Context, medium dataplane.Device, g Geometry) (Root, err
 		return Root{}, err
 	}
 	return h.Sum()
-}
-
-type scanner struct {
-	*end
-	zero zeroDigests
-}
-
-// window digests count chunks from first.
-func (s scanner) window(ctx context.Context, first, count int64) ([]Digest, error) {
-	data, err := s.dataChunks(ctx, first, count)
-	if err != nil {
-		return nil, err
-	}
-	digests := make([]Digest, count)
-	g, running := errgroup.WithContext(ctx)
-	g.SetLimit(scanWorkers)
-	for i := range digests {
-		chunk := first + int64(i)
-		if !data[i] {
-			digests[i] = s.zero.of(chunk)
-			continue
-		}
-		if running.Err() != nil {
-			break
-		}
-		g.Go(func() (err error) {
-			digests[i], err = s.digest(chunk)
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	return digests, ctx.Err()
-}
-
-func (s scanner) digest(chunk int64) (Digest, error) {
-	buf := getBuffer(s.geometry.ChunkSize)
-	defer putBuffer(buf)
-	p, err := s.read(buf, chunk)
-	if err != nil {
-		return Digest{}, err
-	}
-	if isZero(p) {
-		return s.zero.of(chunk), nil
-	}
-	return s.geometry.Sum(p), nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -58,9 +59,83 @@ func TestScanWindows(t *testing.T) {
 	if runs, err = Digests(t.Context(), d, g, 3, g.Chunks()-3); err != nil || len(runs) != 3 || runs[1].Count != 2 {
 		t.Fatalf("%v: %+v", err, runs)
 	}
-	if d.reads.Load() != 2 {
-		t.Errorf("%d chunks read", d.reads.Load())
+	if d.reads.Load() != 1 {
+		t.Errorf("%d requests for two chunks side by side", d.reads.Load())
 	}
+}
+
+// What a scan is asked for: holes that are none are found only by reading them, progress comes to the whole, errors call
+// the device by its name.
+func TestScanOptions(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		size := rapid.Int64Range(0, 3000).Draw(rt, "sectors") * 512
+		g := small(size)
+		d := newMemory(t, size)
+		d.info.MaxBlock = rapid.SampledFrom([]int64{0, 512, 8192, 1 << 20}).Draw(rt, "most")
+		d.fill(0, size/3/512*512, 1)
+		liar := falseHoles{d}
+		var told int64
+		o := ScanOptions{Workers: rapid.IntRange(0, 9).Draw(rt, "workers"), ReadHoles: true, Progress: func(n int64) { told += n }}
+		h := NewRootHash(g)
+		if err := ScanWith(context.Background(), liar, g, 0, g.Chunks(), o, h.Add); err != nil {
+			rt.Fatal(err)
+		}
+		if root, err := h.Sum(); err != nil || root != naiveRoot(t, g, d.data) {
+			rt.Fatalf("root %v, %v", root, err)
+		}
+		if told != size {
+			rt.Fatalf("told of %d bytes of %d", told, size)
+		}
+	})
+	d := newMemory(t, 4096)
+	d.hook, _ = failAt("extents", 1, dataplane.ErrIO)
+	var device *DeviceError
+	err := ScanWith(t.Context(), d, small(4096), 0, 1, ScanOptions{Device: "device"}, nil)
+	if !errors.As(err, &device) || device.Device != "device" {
+		t.Errorf("name: %v", err)
+	}
+	for _, workers := range []int{-1, MaxScanWorkers + 1} {
+		if err := ScanWith(t.Context(), d, small(4096), 0, 1, ScanOptions{Workers: workers}, nil); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%d workers: %v", workers, err)
+		}
+	}
+}
+
+// falseHoles calls all its bytes zeroes.
+type falseHoles struct{ *memory }
+
+func (falseHoles) Extents(_ context.Context, off, n int64, fn func(dataplane.Extent) error) error {
+	return fn(dataplane.Extent{Offset: off, Length: n, Zero: true})
+}
+
+// While one piece is waited for, the others are read ahead, but not without bound.
+func TestScanReadsAheadWithinBounds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const workers, chunks = 2, 50
+		g := Geometry{VolumeSize: chunks * scanBytes, ChunkSize: scanBytes, Algorithm: XXH3_128}
+		d := newMemory(t, g.VolumeSize)
+		d.hole = 0
+		gate := make(chan struct{})
+		var reads atomic.Int64
+		d.hook = func(op string, off, _ int64, _ []byte) error {
+			if op == "read" && reads.Add(1) > 0 && off == 0 {
+				<-gate
+			}
+			return nil
+		}
+		ended := make(chan error)
+		go func() {
+			ended <- ScanWith(t.Context(), d, g, 0, chunks, ScanOptions{Workers: workers}, func(Run) error { return nil })
+		}()
+		synctest.Wait()
+		if n := reads.Load(); n != 2*workers+1 {
+			t.Errorf("%d pieces read while the first one is waited for", n)
+		}
+		close(gate)
+		if err := <-ended; err != nil || reads.Load() != chunks {
+			t.Errorf("%v, %d pieces read", err, reads.Load())
+		}
+	})
 }
 
 func TestScanErrors(t *testing.T) {
