@@ -77,7 +77,10 @@ func openRaw(path string, mode dataplane.Mode, block bool) (fd int, direct bool,
 		return again(func() error { fd, err = unix.Open(path, flags, 0); return err })
 	}
 	if mode.Medium && open(flags|unix.O_DIRECT) == nil {
-		return fd, true, nil
+		if tryDirect(fd) == nil {
+			return fd, true, nil
+		}
+		_ = unix.Close(fd)
 	}
 	return fd, false, open(flags)
 }
