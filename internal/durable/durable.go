@@ -25,17 +25,22 @@ const tempSuffix = ".tmp"
 // WriteFile replaces path with what write writes: afterwards the old or the new content is there, whole. If write or
 // anything after it fails, the old file is as it was. The writer is buffered. Calls for one path must not overlap.
 func WriteFile(path string, mode os.FileMode, write func(io.Writer) error) error {
-	f, err := Replace(path, mode, func(f *os.File) error {
+	f, err := Replace(path, mode, buffered(write))
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// buffered fills a file through a buffer.
+func buffered(write func(io.Writer) error) func(*os.File) error {
+	return func(f *os.File) error {
 		w := bufio.NewWriter(f)
 		if err := write(w); err != nil {
 			return err
 		}
 		return w.Flush()
-	})
-	if err != nil {
-		return err
 	}
-	return f.Close()
 }
 
 // Replace is WriteFile for a file that stays open: fill gets the new file, opened for reading and writing, before it
@@ -49,21 +54,59 @@ func Replace(path string, mode os.FileMode, fill func(*os.File) error) (*os.File
 	if err != nil {
 		return nil, fmt.Errorf("replace %s: %w", path, err)
 	}
-	if err := install(f, temp, path, fill); err != nil {
+	if err := install(f, temp, path, os.Rename, fill); err != nil {
 		return nil, errors.Join(fmt.Errorf("replace %s: %w", path, err), f.Close(), removeTemp(temp))
 	}
 	return f, nil
 }
 
+// Create is WriteFile for a file that must not be there yet: fs.ErrExist, at the beginning or, if it came meanwhile, at
+// the end, and then it is as it was. Calls for one path may overlap: one of them makes the file. What a crash leaves
+// behind has a name of its own, which ends in .tmp.
+func Create(path string, mode os.FileMode, write func(io.Writer) error) error {
+	if _, err := os.Lstat(path); err == nil {
+		return fmt.Errorf("create %s: %w", path, fs.ErrExist)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*"+tempSuffix)
+	if err != nil {
+		return fmt.Errorf("create %s: %w", path, err)
+	}
+	err = f.Chmod(mode)
+	if err == nil {
+		err = install(f, f.Name(), path, nameNew, buffered(write))
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(fmt.Errorf("create %s: %w", path, err), removeTemp(f.Name()))
+	}
+	return nil
+}
+
+// nameNew is a rename that replaces nothing: fs.ErrExist. File systems that cannot do it in one step have links.
+func nameNew(temp, path string) error {
+	err := unix.Renameat2(unix.AT_FDCWD, temp, unix.AT_FDCWD, path, unix.RENAME_NOREPLACE)
+	if err != unix.EINVAL && err != unix.ENOSYS && err != unix.EOPNOTSUPP {
+		return os.NewSyscallError("renameat2", err)
+	}
+	return linkNew(temp, path)
+}
+
+// linkNew is nameNew in two steps; between them the file has both names.
+func linkNew(temp, path string) error {
+	if err := os.Link(temp, path); err != nil {
+		return err
+	}
+	return os.Remove(temp)
+}
+
 // install fills the file, makes its content durable, then its name.
-func install(f *os.File, temp, path string, fill func(*os.File) error) error {
+func install(f *os.File, temp, path string, rename func(temp, path string) error, fill func(*os.File) error) error {
 	if err := fill(f); err != nil {
 		return err
 	}
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	if err := os.Rename(temp, path); err != nil {
+	if err := rename(temp, path); err != nil {
 		return err
 	}
 	return SyncDir(filepath.Dir(path))

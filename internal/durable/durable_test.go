@@ -3,6 +3,7 @@ package durable
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -95,6 +96,59 @@ func TestWriteFileFullDevice(t *testing.T) {
 	})
 	if !errors.Is(err, unix.ENOSPC) {
 		t.Fatalf("error %v, want ENOSPC kept", err)
+	}
+}
+
+func TestCreate(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "f")
+	broken := errors.New("broken")
+	if err := Create(path, 0o640, func(io.Writer) error { return broken }); !errors.Is(err, broken) {
+		t.Errorf("error %v", err)
+	}
+	only(t, dir)
+	if err := Create(path, 0o640, write("first")); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	err = Create(path, 0o640, func(io.Writer) error { t.Error("written for nothing"); return nil })
+	if !errors.Is(err, fs.ErrExist) || content(t, path) != "first" {
+		t.Errorf("over a file: %v", err)
+	}
+	if err := Create(filepath.Join(path, "x"), 0o640, write("")); !errors.Is(err, unix.ENOTDIR) {
+		t.Errorf("below a file: %v", err)
+	}
+	only(t, dir, "f")
+}
+
+// What came while the file was written is not replaced.
+func TestCreateLosesARace(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "f")
+	err := Create(path, 0o600, func(io.Writer) error { return os.WriteFile(path, []byte("theirs"), 0o600) })
+	if !errors.Is(err, fs.ErrExist) || content(t, path) != "theirs" {
+		t.Errorf("error %v, content %q", err, content(t, path))
+	}
+	only(t, dir, "f")
+}
+
+// Both ways of naming a new file: nothing is replaced.
+func TestNameNew(t *testing.T) {
+	for name, way := range map[string]func(temp, path string) error{"rename": nameNew, "link": linkNew} {
+		dir := t.TempDir()
+		temp, path := filepath.Join(dir, "temp"), filepath.Join(dir, "path")
+		for i, want := range []error{nil, fs.ErrExist} {
+			if err := os.WriteFile(temp, []byte{'0' + byte(i)}, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := way(temp, path); !errors.Is(err, want) || content(t, path) != "0" {
+				t.Errorf("%s: error %v, want %v", name, err, want)
+			}
+		}
+		only(t, dir, "path", "temp")
 	}
 }
 
