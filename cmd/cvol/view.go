@@ -3,25 +3,13 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
-	"sync/atomic"
 	"time"
-
-	"github.com/vbauerster/mpb/v8"
-	"github.com/vbauerster/mpb/v8/decor"
-	"golang.org/x/term"
 
 	"github.com/cvold/cvold/client"
 )
 
-const (
-	// barPoll is how often a bar gets new figures: the eye sees it move.
-	barPoll = 500 * time.Millisecond
-	// linePoll is how long a question waits where only a change of phase is shown.
-	linePoll = 30 * time.Second
-	// barRefresh is how often the bar is drawn.
-	barRefresh = 250 * time.Millisecond
-)
+// linePoll is how long a question waits where only a change of phase is shown.
+const linePoll = 30 * time.Second
 
 // view shows how a migration goes on.
 type view interface {
@@ -40,8 +28,8 @@ func newView(stderr io.Writer, none bool) view {
 	if none {
 		return silence{}
 	}
-	if f, ok := stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		return newBar(f)
+	if f := terminal(stderr); f != nil {
+		return migrationBar{newBar(f)}
 	}
 	return &lines{w: stderr}
 }
@@ -103,53 +91,22 @@ func readBack(m client.Migration) string {
 	return fmt.Sprintf("reading back %d %%", int64(float64(min(m.ReadBackBytes, total))/float64(total)*100))
 }
 
-// bar draws a progress bar of the verified bytes.
-type bar struct {
-	progress *mpb.Progress
-	bar      *mpb.Bar
-	// now is drawn by another goroutine.
-	now atomic.Pointer[barText]
-}
+// migrationBar draws a progress bar of the verified bytes.
+type migrationBar struct{ *bar }
 
-// barText is what stands around the bar.
-type barText struct{ before, after string }
+func (migrationBar) poll() time.Duration { return barPoll }
 
-func newBar(terminal *os.File) *bar {
-	b := &bar{}
-	b.now.Store(&barText{})
-	b.progress = mpb.New(mpb.WithOutput(terminal), mpb.WithRefreshRate(barRefresh))
-	b.bar = b.progress.New(0, mpb.BarStyle().Tip(">").Filler("="),
-		mpb.PrependDecorators(decor.Any(func(decor.Statistics) string { return b.now.Load().before })),
-		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return b.now.Load().after })),
-	)
-	return b
-}
-
-func (b *bar) poll() time.Duration { return barPoll }
-
-func (b *bar) show(m client.Migration) {
+func (b migrationBar) show(m client.Migration) {
 	before := phase(m)
 	if read := readBack(m); read != "" {
 		before += " (" + read + ")"
 	}
-	b.now.Store(&barText{before: printable(before), after: figures(m)})
-	// The bar is never complete by its figures: all bytes are verified well before the migration is over.
-	b.bar.SetTotal(max(m.Progress.TotalBytes, 1), false)
-	b.bar.SetCurrent(m.Progress.VerifiedBytes)
+	b.draw(before, figures(m), m.Progress)
 }
 
-func (b *bar) lost(error) {
-	b.now.Store(&barText{before: "waiting for the agent", after: b.now.Load().after})
-}
+func (b migrationBar) lost(error) { b.say("waiting for the agent") }
 
-func (b *bar) close(m client.Migration) {
-	if m.Outcome == client.OutcomeSucceeded {
-		b.bar.SetTotal(-1, true)
-	} else {
-		b.bar.Abort(false)
-	}
-	b.progress.Wait()
-}
+func (b migrationBar) close(m client.Migration) { b.end(m.Outcome == client.OutcomeSucceeded) }
 
 // figures are the numbers of a migration in one line.
 func figures(m client.Migration) string {
@@ -157,12 +114,9 @@ func figures(m client.Migration) string {
 	if p.TotalBytes <= 0 {
 		return ""
 	}
-	text := fmt.Sprintf("%s %s/%s holes %s", percent(p), size(p.VerifiedBytes), size(p.TotalBytes), size(p.ZeroBytes))
-	if p.BytesPerSecond > 0 && !m.Final {
-		text += " " + rate(p.BytesPerSecond)
-	}
-	if left := timeLeft(p); left != "" && !m.Final {
-		text += " ETA " + left
+	text := far(p) + " holes " + size(p.ZeroBytes)
+	if !m.Final {
+		text += pace(p)
 	}
 	return text
 }

@@ -83,7 +83,7 @@ func TestProgressOnATerminal(t *testing.T) {
 
 func TestBarWhileTheAgentIsAway(t *testing.T) {
 	terminal, screen := pty(t)
-	b := newBar(terminal)
+	b := migrationBar{newBar(terminal)}
 	b.show(client.Migration{State: "copying", Progress: copying(5)})
 	b.lost(errors.New("gone"))
 	b.close(client.Migration{})
