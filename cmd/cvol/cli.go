@@ -94,6 +94,7 @@ const (
 	groupVolumes    = "volumes"
 	groupMigrations = "migrations"
 	groupAccess     = "access"
+	groupDevices    = "devices"
 	groupNode       = "node"
 )
 
@@ -125,6 +126,7 @@ OpenStack Cinder: node@backend#pool. Results go to standard output, progress and
 		&cobra.Group{ID: groupVolumes, Title: "Volumes:"},
 		&cobra.Group{ID: groupMigrations, Title: "Migrations:"},
 		&cobra.Group{ID: groupAccess, Title: "Access over NBD:"},
+		&cobra.Group{ID: groupDevices, Title: "Files and devices, without the agent:"},
 		&cobra.Group{ID: groupNode, Title: "This node:"},
 	)
 	flags := root.PersistentFlags()
@@ -149,6 +151,7 @@ func (c *cli) addCommands(root *cobra.Command) {
 	add(groupVolumes, c.manageCommand(), c.manageableCommand(), c.unmanageCommand())
 	add(groupMigrations, c.migrateCommand(), c.migrationCommand(), c.transfersCommand())
 	add(groupAccess, c.attachCommand(), c.detachCommand(), c.exportCommand(), c.unexportCommand(), c.attachmentsCommand(), c.exportsCommand(), c.serveCommand())
+	add(groupDevices, c.checksumCommand(), c.verifyCommand())
 	add(groupNode, c.statusCommand(), c.healthCommand(), c.configCommand(), c.servicesCommand(), c.poolsCommand(), c.eventsCommand(), c.catalogCommand(), c.versionCommand())
 	add(groupNode, c.pkiCommand())
 	root.SetHelpCommand(helpCommand())

@@ -26,6 +26,7 @@ const (
 	exitForbidden       = 6
 	exitMigrationFailed = 7
 	exitTimeout         = 8
+	exitDiffers         = 9
 	exitInterrupted     = 130
 )
 
@@ -38,12 +39,13 @@ var exits = []struct {
 }{
 	{exitOK, "done", func(err error) bool { return err == nil }},
 	{exitUsage, "the command line is wrong, or a name means several volumes", isUsage},
+	{exitDiffers, "the bytes are not what the manifest says", isDiffers},
 	{exitMigrationFailed, "the migration that was waited for failed", isMigrationFailed},
 	{exitInterrupted, "interrupted by a signal", func(err error) bool { return errors.Is(err, context.Canceled) }},
 	{exitTimeout, "not done in time; what was asked for may still happen", isTimeout},
 	{exitForbidden, "this user may not do it", isForbidden},
 	{exitUnreachable, "the agent, or a node that it had to ask, cannot be reached", isUnreachable},
-	{exitNotFound, "there is no such volume, volume type, migration, attachment, section of the configuration or device", isNotFound},
+	{exitNotFound, "there is no such volume, volume type, migration, attachment, configuration section, device or manifest", isNotFound},
 	{exitRefused, "refused: the request, or the state of the volume or device, does not allow it", isRefused},
 	{exitOther, "any other error", func(error) bool { return true }},
 }
@@ -142,6 +144,11 @@ func isMigrationFailed(err error) bool {
 	return errors.As(err, &e)
 }
 
+func isDiffers(err error) bool {
+	var e *differsError
+	return errors.As(err, &e)
+}
+
 func isTimeout(err error) bool { return errors.Is(err, context.DeadlineExceeded) }
 
 func isUnreachable(err error) bool {
@@ -170,7 +177,7 @@ func isRefusedDevice(err error) bool {
 }
 
 func isNotFound(err error) bool {
-	return client.IsNotFound(err) || errors.Is(err, dataplane.ErrNotFound)
+	return client.IsNotFound(err) || errors.Is(err, dataplane.ErrNotFound) || errors.Is(err, errNoManifest)
 }
 
 // refusedWith says that the agent answered with one of these codes.

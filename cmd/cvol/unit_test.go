@@ -151,6 +151,7 @@ func TestExitCodes(t *testing.T) {
 		{client.NewError(401, ""), exitForbidden},
 		{&client.UnreachableError{Err: syscall.EACCES}, exitForbidden},
 		{&migrationFailed{}, exitMigrationFailed},
+		{&differsError{}, exitDiffers},
 		{context.DeadlineExceeded, exitTimeout},
 		{context.Canceled, exitInterrupted},
 	}
