@@ -17,7 +17,7 @@ var layers = [][]string{
 	{"agent/volume"},
 	{"agent/migration"},
 	{"agent/api", "agent/peer", "agent/config", "metrics"},
-	{"agent"},
+	{"agent", "test/bench"},
 	{"cmd/*", "test/*"},
 }
 

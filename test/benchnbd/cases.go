@@ -6,9 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/cvold/cvold/nbd"
+	"github.com/cvold/cvold/test/bench"
 )
 
 // requestSize of the sequential cases, in bytes.
@@ -31,69 +31,77 @@ var cases = []benchCase{
 }
 
 // load measures a server at a socket.
-type load func(ctx context.Context, b *bench, uri string) (float64, error)
+type load func(ctx context.Context, b *benchmark, uri string) (float64, error)
 
 // servers makes contenders of the three servers of one file.
-func servers(l load) func(context.Context, *bench) ([]contender, func(), error) {
-	return func(ctx context.Context, b *bench) ([]contender, func(), error) {
-		return b.contend(ctx, l, []server{
-			{"cvol serve", []string{b.cvol, "serve", "--socket", "SOCKET", b.file("disk")}},
-			{"nbdkit", []string{"nbdkit", "--foreground", "--unix", "SOCKET", "file", b.file("disk")}},
-			{"qemu-nbd", []string{"qemu-nbd", "--persistent", "--shared=16", "--format=raw", "--socket=SOCKET", "--discard=unmap", b.file("copy")}},
+func servers(l load) func(context.Context, *benchmark) ([]bench.Contender, func(), error) {
+	return func(ctx context.Context, b *benchmark) ([]bench.Contender, func(), error) {
+		return b.contend(ctx, l, []bench.Server{
+			bench.NewServer("cvol serve", b.cvol, "serve", "--socket", "SOCKET", b.file("disk")),
+			bench.NewServer("nbdkit", "nbdkit", "--foreground", "--unix", "SOCKET", "file", b.file("disk")),
+			bench.NewServer("qemu-nbd", "qemu-nbd", "--persistent", "--shared=16", "--format=raw", "--socket=SOCKET", "--discard=unmap", b.file("copy")),
 		})
 	}
 }
 
 // slowServers are servers whose device answers after a millisecond.
-func slowServers(l load) func(context.Context, *bench) ([]contender, func(), error) {
-	return func(ctx context.Context, b *bench) ([]contender, func(), error) {
-		return b.contend(ctx, l, []server{
-			{"ours", []string{b.self, "slow", "SOCKET", b.file("disk")}},
-			{"nbdkit", []string{"nbdkit", "--foreground", "--unix", "SOCKET", "--filter=delay", "file", b.file("disk"), "rdelay=1ms", "wdelay=1ms"}},
+func slowServers(l load) func(context.Context, *benchmark) ([]bench.Contender, func(), error) {
+	return func(ctx context.Context, b *benchmark) ([]bench.Contender, func(), error) {
+		return b.contend(ctx, l, []bench.Server{
+			bench.NewServer("ours", b.self, "slow", "SOCKET", b.file("disk")),
+			bench.NewServer("nbdkit", "nbdkit", "--foreground", "--unix", "SOCKET", "--filter=delay", "file", b.file("disk"), "rdelay=1ms", "wdelay=1ms"),
 		})
 	}
 }
 
 // contend starts servers, and measures each with the load.
-func (b *bench) contend(ctx context.Context, l load, servers []server) ([]contender, func(), error) {
-	running, done, err := b.start(ctx, servers)
+func (b *benchmark) contend(ctx context.Context, l load, servers []bench.Server) ([]bench.Contender, func(), error) {
+	running, err := b.Start(ctx, servers)
 	if err != nil {
 		return nil, nil, err
 	}
-	var all []contender
+	var all []bench.Contender
 	for _, s := range running {
-		all = append(all, contender{s.name, func(ctx context.Context) (float64, error) { return l(ctx, b, s.uri) }})
+		all = append(all, contender(s.Name, func(ctx context.Context) (float64, error) { return l(ctx, b, s.URI) }))
 	}
-	return all, done, nil
+	return all, func() { bench.Stop(running) }, nil
+}
+
+// contender measures with a load.
+func contender(name string, measure func(ctx context.Context) (float64, error)) bench.Contender {
+	return bench.Contender{Name: name, Measure: func(ctx context.Context) (bench.Sample, error) {
+		speed, err := measure(ctx)
+		return bench.Sample{Speed: speed}, err
+	}}
 }
 
 // copyOut reads all of the export with nbdcopy.
 func copyOut(connections int) load {
-	return func(ctx context.Context, b *bench, uri string) (float64, error) {
+	return func(ctx context.Context, b *benchmark, uri string) (float64, error) {
 		return b.speed(ctx, "nbdcopy", "--connections="+strconv.Itoa(connections), "--threads="+strconv.Itoa(connections), "--request-size="+strconv.Itoa(requestSize), uri, "null:")
 	}
 }
 
 // copyIn writes all of the export with nbdcopy, and flushes it.
 func copyIn(connections int) load {
-	return func(ctx context.Context, b *bench, uri string) (float64, error) {
+	return func(ctx context.Context, b *benchmark, uri string) (float64, error) {
 		return b.speed(ctx, "nbdcopy", "--flush", "--connections="+strconv.Itoa(connections), "--threads="+strconv.Itoa(connections), "--request-size="+strconv.Itoa(requestSize), b.file("source"), uri)
 	}
 }
 
 // speed runs a program that moves the file's bytes once: MiB a second.
-func (b *bench) speed(ctx context.Context, args ...string) (float64, error) {
-	began := time.Now()
-	if _, err := b.output(ctx, args...); err != nil {
+func (b *benchmark) speed(ctx context.Context, args ...string) (float64, error) {
+	used, err := b.Run(ctx, args...)
+	if err != nil {
 		return 0, err
 	}
-	return float64(b.size) / (1 << 20) / time.Since(began).Seconds(), nil
+	return float64(b.size) / (1 << 20) / used.Time.Seconds(), nil
 }
 
 // fio measures with fio's own NBD client, which is libnbd's.
 func fio(rw string) load {
-	return func(ctx context.Context, b *bench, uri string) (float64, error) {
-		out, err := b.output(ctx, "fio", "--name=b", "--ioengine=nbd", "--uri="+uri, "--rw="+rw, "--bs=4k", "--iodepth=16",
+	return func(ctx context.Context, b *benchmark, uri string) (float64, error) {
+		out, err := b.Output(ctx, "fio", "--name=b", "--ioengine=nbd", "--uri="+uri, "--rw="+rw, "--bs=4k", "--iodepth=16",
 			"--time_based", "--runtime="+strconv.Itoa(int(b.fio.Seconds())), "--output-format=json", "--refill_buffers")
 		if err != nil {
 			return 0, err
@@ -112,46 +120,47 @@ func fio(rw string) load {
 }
 
 // clients makes contenders of our client and nbdcopy between two nbdkits, or from one to nowhere.
-func clients(connections int, twice bool) func(context.Context, *bench) ([]contender, func(), error) {
-	return func(ctx context.Context, b *bench) ([]contender, func(), error) {
-		list := []server{{"source", []string{"nbdkit", "--foreground", "--unix", "SOCKET", "file", b.file("disk")}}}
+func clients(connections int, twice bool) func(context.Context, *benchmark) ([]bench.Contender, func(), error) {
+	return func(ctx context.Context, b *benchmark) ([]bench.Contender, func(), error) {
+		list := []bench.Server{bench.NewServer("source", "nbdkit", "--foreground", "--unix", "SOCKET", "file", b.file("disk"))}
 		if twice {
-			list = append(list, server{"target", []string{"nbdkit", "--foreground", "--unix", "SOCKET", "file", b.file("copy")}})
+			list = append(list, bench.NewServer("target", "nbdkit", "--foreground", "--unix", "SOCKET", "file", b.file("copy")))
 		}
-		running, done, err := b.start(ctx, list)
+		running, err := b.Start(ctx, list)
 		if err != nil {
 			return nil, nil, err
 		}
-		from, to := running[0].uri, "null:"
+		from, to := running[0].URI, "null:"
 		if twice {
-			to = running[1].uri
+			to = running[1].URI
 		}
 		n := strconv.Itoa(connections)
-		return []contender{
-			{"ours", func(ctx context.Context) (float64, error) { return b.speed(ctx, b.self, "copy", n, from, to) }},
-			{"nbdcopy", func(ctx context.Context) (float64, error) {
+		return []bench.Contender{
+			contender("ours", func(ctx context.Context) (float64, error) { return b.speed(ctx, b.self, "copy", n, from, to) }),
+			contender("nbdcopy", func(ctx context.Context) (float64, error) {
 				return b.speed(ctx, "nbdcopy", "--flush", "--connections="+n, "--threads="+n, "--requests="+strconv.Itoa(copyDepth*copySize/requestSize), from, to)
-			}},
-		}, done, nil
+			}),
+		}, func() { bench.Stop(running) }, nil
 	}
 }
 
 // memory is the peak of the resident set of the server with many large requests in flight.
-func memory(ctx context.Context, b *bench) ([]contender, func(), error) {
+func memory(ctx context.Context, b *benchmark) ([]bench.Contender, func(), error) {
 	measure := func(ctx context.Context) (float64, error) {
-		running, done, err := b.start(ctx, []server{{"cvol serve", []string{b.cvol, "serve", "--socket", "SOCKET", b.file("disk")}}})
+		running, err := b.Start(ctx, []bench.Server{bench.NewServer("cvol serve", b.cvol, "serve", "--socket", "SOCKET", b.file("disk"))})
 		if err != nil {
 			return 0, err
 		}
-		defer done()
-		u, err := nbd.ParseURI(running[0].uri)
+		defer bench.Stop(running)
+		u, err := nbd.ParseURI(running[0].URI)
 		if err != nil {
 			return 0, err
 		}
 		if err := flood(ctx, u, b.size); err != nil {
 			return 0, err
 		}
-		return peakRSS(running[0].pid)
+		peak, err := bench.PeakRSS(running[0].PID)
+		return float64(peak) / (1 << 20), err
 	}
-	return []contender{{"cvol serve", measure}}, func() {}, nil
+	return []bench.Contender{contender("cvol serve", measure)}, func() {}, nil
 }

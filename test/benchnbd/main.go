@@ -10,10 +10,11 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/cvold/cvold/test/bench"
 )
 
 func main() {
@@ -25,40 +26,33 @@ func main() {
 	}
 }
 
-// bench is one run.
-type bench struct {
+// benchmark is one run.
+type benchmark struct {
+	bench.Programs
 	cvol   string
 	self   string // this program, for what it does in a process of its own
-	dir    string
 	size   int64
 	repeat int
-	pin    string // CPUs of servers and clients alike, as taskset has them
 	fio    time.Duration
-}
-
-// contender is a program in a case: its name, and one measurement in units a second.
-type contender struct {
-	name    string
-	measure func(ctx context.Context) (float64, error)
 }
 
 // benchCase is one line of the table. The first contender is ours.
 type benchCase struct {
 	name, unit string
 	bar        float64
-	prepare    func(ctx context.Context, b *bench) ([]contender, func(), error)
+	prepare    func(ctx context.Context, b *benchmark) ([]bench.Contender, func(), error)
 }
 
 func run(ctx context.Context) error {
 	if len(os.Args) > 1 && subcommands[os.Args[1]] != nil {
 		return subcommands[os.Args[1]](ctx, os.Args[2:])
 	}
-	b := &bench{}
+	b := &benchmark{}
 	only := flag.String("case", ".", "run the cases whose names match the `REGEXP`")
 	flag.StringVar(&b.cvol, "cvol", "bin/cvol", "the `PATH` of cvol")
 	flag.IntVar(&b.repeat, "n", 5, "repetitions")
 	flag.Int64Var(&b.size, "size", 1<<30, "size of the file in bytes")
-	flag.StringVar(&b.pin, "pin", "", "CPUs for all programs, as for taskset -c; empty for all there are")
+	flag.StringVar(&b.Pin, "pin", "", "CPUs for all programs, as for taskset -c; empty for all there are")
 	flag.DurationVar(&b.fio, "fio", 3*time.Second, "how long fio runs each time")
 	base := flag.String("dir", "/dev/shm", "where the file is made: a tmpfs")
 	flag.Parse()
@@ -72,10 +66,10 @@ func run(ctx context.Context) error {
 	if b.self, err = os.Executable(); err != nil {
 		return err
 	}
-	if b.dir, err = os.MkdirTemp(*base, "benchnbd"); err != nil {
+	if b.Dir, err = os.MkdirTemp(*base, "benchnbd"); err != nil {
 		return err
 	}
-	defer os.RemoveAll(b.dir)
+	defer os.RemoveAll(b.Dir)
 	if err := b.makeFiles(); err != nil {
 		return err
 	}
@@ -93,58 +87,31 @@ func run(ctx context.Context) error {
 }
 
 // run measures a case and prints its line.
-func (b *bench) run(ctx context.Context, c benchCase) error {
+func (b *benchmark) run(ctx context.Context, c benchCase) error {
 	contenders, done, err := c.prepare(ctx, b)
 	if err != nil {
 		return err
 	}
 	defer done()
-	speeds := make([][]float64, len(contenders))
-	var ratios []float64
-	steal := readSteal()
-	for n := range b.repeat {
-		for i := range contenders {
-			turn := (i + n) % len(contenders) // nobody is always first
-			speed, err := contenders[turn].measure(ctx)
-			if err != nil {
-				return fmt.Errorf("%s: %w", contenders[turn].name, err)
-			}
-			speeds[turn] = append(speeds[turn], speed)
-		}
-		best := 0.0
-		for _, s := range speeds[1:] {
-			best = max(best, s[n])
-		}
-		if best > 0 {
-			ratios = append(ratios, speeds[0][n]/best)
-		}
+	r, err := bench.TakeTurns(ctx, contenders, b.repeat)
+	if err != nil {
+		return err
 	}
-	b.print(c, speeds, ratios, readSteal().share(steal))
+	printRow(c, r)
 	return nil
 }
 
-func (b *bench) print(c benchCase, speeds [][]float64, ratios []float64, steal float64) {
+func printRow(c benchCase, r bench.Result) {
 	row := []string{c.name, c.unit}
 	for i := range 3 {
 		text := "-"
-		if i < len(speeds) {
-			text = fmt.Sprintf("%.0f", median(speeds[i]))
+		if i < len(r.Contenders) {
+			text = fmt.Sprintf("%.0f", r.Typical(i).Speed)
 		}
 		row = append(row, text)
 	}
-	if len(ratios) > 0 {
-		row = append(row, fmt.Sprintf("**%.2f**", median(ratios)), fmt.Sprintf("%.2f-%.2f", slices.Min(ratios), slices.Max(ratios)))
-	} else {
-		row = append(row, "-", "-")
-	}
-	row = append(row, fmt.Sprintf("%g", c.bar), fmt.Sprintf("%.0f %%", 100*steal))
+	median, spread := bench.RatioCells(r.Ratios(func(string) bool { return true }))
+	row = append(row, median, spread)
+	row = append(row, fmt.Sprintf("%g", c.bar), fmt.Sprintf("%.0f %%", 100*r.Steal))
 	fmt.Println("| " + strings.Join(row, " | ") + " |")
-}
-
-func median(values []float64) float64 {
-	sorted := slices.Sorted(slices.Values(values))
-	if n := len(sorted); n%2 == 0 {
-		return (sorted[n/2-1] + sorted[n/2]) / 2
-	}
-	return sorted[len(sorted)/2]
 }
