@@ -1,0 +1,68 @@
+package main
+
+import (
+	"fmt"
+)
+
+// ours is the name of what is measured.
+const ours = "ours"
+
+// program is one of those that copy.
+type program struct {
+	name string
+	// args are its command line for a copy between two paths or URIs.
+	args func(w *world, source, target string) []string
+	// mounts: it knows no NBD, so what is served is mounted with nbdfuse.
+	mounts bool
+	// source, if not empty, is another file to copy than the case's.
+	source string
+}
+
+func (p program) isPeer() bool { return p.name != ours && p.name != reference }
+
+// cvol is cvol copy with options.
+func cvol(name string, options ...string) program {
+	return program{name: name, args: func(w *world, source, target string) []string {
+		args := append([]string{w.cvol, "copy", "--no-progress"}, options...)
+		if w.onDisk {
+			args = append(args, "--direct")
+		}
+		return append(args, source, target)
+	}}
+}
+
+// digesting is ours as it is measured unless a case says otherwise.
+var digesting = cvol(ours, "--verify", "digest")
+
+// dd is as Cinder calls it (cinder/volume/volume_utils.py, _copy_volume_with_path). A mount of nbdfuse cannot be truncated,
+// nor can the block device that it stands for.
+var dd = program{name: "dd", mounts: true, args: func(w *world, source, target string) []string {
+	args := []string{"dd", "if=" + source, "of=" + target, fmt.Sprintf("count=%d", w.size), "bs=1M", "iflag=count_bytes"}
+	if w.onDisk {
+		args[len(args)-1] += ",direct"
+		args = append(args, "oflag=direct")
+	}
+	if w.serve != nil {
+		return append(args, "conv=fdatasync,notrunc", "status=none")
+	}
+	return append(args, "conv=fdatasync", "status=none")
+}}
+
+var qemuImg = program{name: "qemu-img", args: func(w *world, source, target string) []string {
+	args := []string{"qemu-img", "convert", "-n", "-W", "-m", "16", "-f", "raw", "-O", "raw", "-t", "writeback"}
+	if w.onDisk {
+		args = append(args[:len(args)-1], "none", "-T", "none")
+	}
+	return append(args, source, target)
+}}
+
+var nbdcopy = program{name: "nbdcopy", args: func(_ *world, source, target string) []string {
+	return []string{"nbdcopy", "--flush", source, target}
+}}
+
+// rsync copies whole files, its way with local ones, unless options say otherwise.
+func rsync(name string, options ...string) program {
+	return program{name: name, args: func(_ *world, source, target string) []string {
+		return append(append([]string{"rsync", "--inplace", "--fsync", "--ignore-times"}, options...), source, target)
+	}}
+}
