@@ -390,8 +390,8 @@ func (d shortReads) ReadAt(p []byte, off int64) (int, error) { return d.memory.R
 func TestCopyCancelIsPrompt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source, target, c, _, conf := faultPair(t)
-		conf.Limiter = NewRate(1)
-		if err := conf.Limiter.WaitN(t.Context(), rateBurst); err != nil {
+		conf.Limiter = NewShare(NewLimit(Rate{Bytes: 1}))
+		if err := conf.Limiter.WaitN(t.Context(), DefaultChunkSize); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)

@@ -2,61 +2,49 @@ package transfer
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"golang.org/x/time/rate"
 )
 
 // Limiter slows a copy down. WaitN returns when n bytes may move, or with an error, and then the copy ends with it. It
-// is called before the source's bytes are read, by several goroutines, with n up to the chunk size. golang.org/x/time/rate's
-// Limiter satisfies it if its burst is at least a chunk; NewRate has no such condition.
+// is called before the source's bytes are read, by several goroutines, with n up to the chunk size. A Share is one;
+// golang.org/x/time/rate's Limiter is one too if its burst is at least a chunk.
 type Limiter interface {
 	WaitN(ctx context.Context, n int) error
 }
 
-// rateBurst in bytes is what may move at once after a pause: a chunk, so that the rate is kept from the first second.
-const rateBurst = DefaultChunkSize
-
-// NewRate limits to a fixed rate, at least 1 byte a second; 0 or less is nil, no limit. A request for more than a burst
-// waits in pieces, so any rate works with any chunk size.
-func NewRate(bytesPerSecond int64) Limiter {
-	if bytesPerSecond <= 0 {
-		return nil
-	}
-	return &fixedRate{limit: rate.NewLimiter(rate.Limit(bytesPerSecond), rateBurst)}
+// Rate is how much a Limit lets through in a second. The zero value is no limit.
+type Rate struct {
+	// Bytes a second; 0 or less is no limit.
+	Bytes int64
+	// Operations a second, each a call of WaitN: a chunk; 0 or less is no limit.
+	Operations int64
 }
 
-type fixedRate struct{ limit *rate.Limiter }
+// lateness is by how much timers may be late: what a limit lets through in that time may be caught up on, or the limit would
+// never be reached.
+const lateness = 10 * time.Millisecond
 
-func (r *fixedRate) WaitN(ctx context.Context, n int) error {
-	for n > 0 {
-		piece := min(n, rateBurst)
-		if err := r.wait(ctx, piece); err != nil {
-			return err
-		}
-		n -= piece
-	}
-	return nil
+// burst is how much of perSecond may pass at once after a pause: an operation, and what came late.
+func burst(perSecond, operation int64) int {
+	return int(operation + max(perSecond, 0)/int64(time.Second/lateness))
 }
 
-// wait is rate.Limiter.Wait, but a context that ends before the turn comes is waited out and answered with its own
-// error, so that callers see one kind of cancellation.
-func (r *fixedRate) wait(ctx context.Context, n int) error {
-	if err := ctx.Err(); err != nil {
-		return err
+// limitOf is perSecond as package rate has it.
+func limitOf(perSecond int64) rate.Limit {
+	if perSecond <= 0 {
+		return rate.Inf
 	}
-	turn := r.limit.ReserveN(time.Now(), n)
-	if !turn.OK() {
-		return fmt.Errorf("reserve %d bytes: %w", n, ErrInvalid)
+	return rate.Limit(perSecond)
+}
+
+// until is how long it takes from now until l lets n through.
+func until(l *rate.Limiter, now time.Time, n int) time.Duration {
+	missing := float64(n) - l.TokensAt(now)
+	if missing <= 0 || l.Limit() == rate.Inf {
+		return 0
 	}
-	timer := time.NewTimer(turn.Delay())
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		turn.Cancel()
-		return ctx.Err()
-	}
+	// One more than it may come to, for AllowN is strict.
+	return time.Duration(missing/float64(l.Limit())*float64(time.Second)) + 1
 }

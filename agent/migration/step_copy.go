@@ -119,7 +119,7 @@ func (r *run) transfer(ctx context.Context, m catalog.Migration, peer Peer, targ
 		Verifier:   &peerVerifier{peer: peer, token: r.token(m), run: r},
 		Checkpoint: c,
 		Compare:    fresh && m.Attempt > 1,
-		Limiter:    transfer.NewRate(r.e.o.BytesPerSecond),
+		Limiter:    transfer.NewShare(transfer.NewLimit(transfer.Rate{Bytes: r.e.o.BytesPerSecond})),
 		Progress:   r.progress,
 		Logger:     r.log(),
 	}
