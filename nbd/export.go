@@ -28,6 +28,9 @@ type Export struct {
 	// from several goroutines, and twice for one connection. Who is refused is told NBD_REP_ERR_POLICY, and does not
 	// find the export in lists.
 	Admit func(Client) error
+	// DeviceSeconds observes how long the device took for each READ and WRITE; nil for none. What is sent from a file that is
+	// in memory is not among them: there it is the client that takes time.
+	DeviceSeconds Observer
 }
 
 // NewExport is a writable export of a device to everyone. The device stays the caller's: it must outlive the export
@@ -103,6 +106,13 @@ func (x *served) session() (Session, error) {
 		PreferredBlock: x.preferred(),
 		MaxPayload:     maxPayload,
 	}, nil
+}
+
+// observe tells what asks how long the device took for a request that began then.
+func (x *served) observe(h head, began time.Time) {
+	if x.DeviceSeconds != nil && (h.command == cmdRead || h.command == cmdWrite) {
+		x.DeviceSeconds.Observe(time.Since(began).Seconds())
+	}
 }
 
 // flags are the transmission flags. CAN_MULTI_CONN holds because all connections share one device and one flusher.

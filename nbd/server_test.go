@@ -379,8 +379,10 @@ func (o *observer) Observe(seconds float64) {
 
 func TestStats(t *testing.T) {
 	device := newMemory(1 << 20)
-	var seen observer
-	s := startServer(t, ServerOptions{RequestSeconds: &seen}, NewExport("disk", "", device), NewExport("another", "", newMemory(512)))
+	var seen, seenByDevice observer
+	disk := NewExport("disk", "", device)
+	disk.DeviceSeconds = &seenByDevice
+	s := startServer(t, ServerOptions{RequestSeconds: &seen}, disk, NewExport("another", "", newMemory(512)))
 	o := listen(t, s, "unix", ListenOptions{})
 	o.Export = "disk"
 	client := opened(t, o)
@@ -398,6 +400,12 @@ func TestStats(t *testing.T) {
 		t.Errorf("the export's are %+v", e)
 	}
 	await(t, "all requests are observed", func() bool { return seen.times.Load() == 4 })
+	client.request(header(cmdFlush, 0, 0, 0))
+	want.Flushes++
+	await(t, "all requests are observed", func() bool { return seen.times.Load() == 5 })
+	if got := seenByDevice.times.Load(); got != 3 {
+		t.Errorf("the device had %d reads and writes, want 3: neither what was refused nor a flush is one", got)
+	}
 	if err := s.Remove(timeLimit(t), "disk"); err != nil {
 		t.Fatal(err)
 	}

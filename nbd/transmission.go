@@ -346,6 +346,7 @@ func (t *transmission) perform(r *request, turn bool) (kept bool) {
 		} else {
 			o = t.carryOut(r)
 		}
+		t.export.observe(r.head, began)
 	}
 	hold := kept && t.intake.ready(t.headSize()) // the next reply is near
 	t.count(r, o.code)
