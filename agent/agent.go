@@ -26,6 +26,7 @@ import (
 	"github.com/cvold/cvold/internal/pki"
 	"github.com/cvold/cvold/metrics"
 	"github.com/cvold/cvold/nbd"
+	"github.com/cvold/cvold/transfer"
 )
 
 // closeWait bounds the whole of Close, so that a service manager need not kill.
@@ -51,6 +52,7 @@ type Agent struct {
 	credentials *pki.Credentials
 	drivers     []dataplane.Driver
 	nbd         *nbd.Server
+	background  *transfer.Background
 	volumes     *volume.Manager
 	peers       *peer.Peers
 	gate        *gate
@@ -92,6 +94,7 @@ func Open(c *config.Config, o Options) (*Agent, error) {
 		a.openDrivers,
 		func() error { return a.listen(o.Listeners) },
 		a.openNBD,
+		a.openBackground,
 		a.openVolumes,
 		a.openPeers,
 		a.openMigrations,

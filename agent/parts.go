@@ -23,6 +23,7 @@ import (
 	"github.com/cvold/cvold/internal/version"
 	"github.com/cvold/cvold/metrics"
 	"github.com/cvold/cvold/nbd"
+	"github.com/cvold/cvold/transfer"
 )
 
 // targetTimeout bounds the handshake and each request to a migration's target: a storage that stalls longer is tried again
@@ -78,6 +79,13 @@ func (a *Agent) openNBD() error {
 	return nil
 }
 
+// openBackground sets what background transfers may have to work.
+func (a *Agent) openBackground() error {
+	a.background = transfer.NewBackground(a.config.BackgroundLatency)
+	a.served.Go(func() { a.background.Run(a.ctx) })
+	return nil
+}
+
 func (a *Agent) openVolumes() (err error) {
 	backends := make([]volume.Backend, 0, len(a.drivers))
 	for i, b := range a.config.Backends {
@@ -89,6 +97,7 @@ func (a *Agent) openVolumes() (err error) {
 	}
 	a.volumes, err = volume.New(volume.Options{
 		Node: a.config.Node, Store: a.store, Backends: backends, Unserved: unserved, NBD: a.nbd,
+		Foreground:   a.background,
 		NameTemplate: a.config.VolumeNameTemplate, Logger: a.log,
 		Attach: nbd.AttachOptions{
 			Connections: a.config.AttachConnections, RequestTimeout: a.config.AttachRequestTimeout,
@@ -119,7 +128,7 @@ func (a *Agent) openMigrations() (err error) {
 	a.durations = metrics.MigrationDuration()
 	o := migration.Options{
 		Node: a.config.Node, Store: a.store, Leaser: a.store, Volumes: a.volumes, Directory: a.config.StatePath,
-		MinimumClass: a.config.MinimumVerify, Workers: a.config.TransferWorkers, BytesPerSecond: a.config.TransferRate,
+		MinimumClass: a.config.MinimumVerify, Workers: a.config.TransferWorkers, Limits: a.limits(),
 		RetryLimit: a.config.MigrationRetryLimit, Logger: a.log, Duration: a.durations,
 		Peer: func(node string) (migration.Peer, error) { return a.peers.Peer(node) },
 		Dial: a.dialTarget,
@@ -136,6 +145,20 @@ func (a *Agent) openMigrations() (err error) {
 	a.onClose("migrations", a.engine.Close)
 	a.gate = newGate(migration.Served(a.engine, a.target))
 	return nil
+}
+
+// limits of the transfers, as configured.
+func (a *Agent) limits() migration.Limits {
+	c := a.config
+	backends := map[string]*transfer.Limit{}
+	for _, b := range c.Backends {
+		backends[b.Name] = transfer.NewLimit(transfer.Rate{Bytes: b.CopyRate, Operations: b.CopyIOPS})
+	}
+	return migration.Limits{
+		Each: transfer.Rate{Bytes: c.TransferRate, Operations: c.TransferIOPS}, Class: c.TransferClass,
+		Node:       transfer.NewLimit(transfer.Rate{Bytes: c.NodeTransferRate, Operations: c.NodeTransferIOPS}),
+		Background: a.background.Limit(), Backends: backends,
+	}
 }
 
 // dialTarget connects to the export that node made for a migration.

@@ -58,6 +58,7 @@ func (e *echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 const (
 	id        = "e2653267-9eb2-41aa-8899-03cbc50f3524"
 	migration = `{"migration":{"id":"m","state":"copying"}}`
+	limit     = `{"limit":{"kind":"node","name":"a"}}`
 )
 
 // calls are all calls: what goes over the wire, and what comes back.
@@ -194,6 +195,27 @@ var calls = []struct {
 		func(ctx context.Context, c *Client) (any, error) { return nil, c.AbortMigration(ctx, "m") }, nil},
 	{"ResolveMigration", 202, "", `POST /v1/migrations/m/resolve {"owner":"nodeB"}`,
 		func(ctx context.Context, c *Client) (any, error) { return nil, c.ResolveMigration(ctx, "m", "nodeB") }, nil},
+	{"Limits", 200, `{"limits":[{"kind":"node","name":"a"}]}`, "GET /v1/limits",
+		func(ctx context.Context, c *Client) (any, error) {
+			all, err := c.Limits(ctx)
+			return len(all), err
+		}, 1},
+	{"LimitNode", 200, limit, `PUT /v1/node/limit {"bytes_per_second":5}`,
+		func(ctx context.Context, c *Client) (any, error) {
+			five := int64(5)
+			l, err := c.LimitNode(ctx, LimitChange{BytesPerSecond: &five})
+			return l.Name, err
+		}, "a"},
+	{"LimitBackend", 200, limit, `PUT /v1/backends/n@b%23b/limit {"iops":0}`,
+		func(ctx context.Context, c *Client) (any, error) {
+			l, err := c.LimitBackend(ctx, "n@b#b", LimitChange{IOPS: new(int64)})
+			return l.Name, err
+		}, "a"},
+	{"LimitMigration", 200, limit, `PUT /v1/migrations/m/limit {"transfer_class":"background"}`,
+		func(ctx context.Context, c *Client) (any, error) {
+			l, err := c.LimitMigration(ctx, "m", LimitChange{TransferClass: TransferBackground})
+			return l.Name, err
+		}, "a"},
 	{"Export", 201, `{"attachment":{"id":"a"}}`, `POST /v1/attachments {"volume":"` + id + `","read_only":true}`,
 		func(ctx context.Context, c *Client) (any, error) {
 			a, err := c.Export(ctx, id, true)

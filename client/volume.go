@@ -165,6 +165,10 @@ type MigrateVolume struct {
 	ForceHostCopy Bool `json:"force_host_copy"`
 	// LockVolume keeps every other command away from the volume while it migrates.
 	LockVolume Bool `json:"lock_volume"`
+	// BytesPerSecond, IOPS and TransferClass are the migration's own limit and class, as in LimitChange. Cinder has none.
+	BytesPerSecond *int64 `json:"cvold:bytes_per_second,omitempty"`
+	IOPS           *int64 `json:"cvold:iops,omitempty"`
+	TransferClass  string `json:"cvold:transfer_class,omitempty"`
 }
 
 // VolumeFilter chooses volumes; empty fields choose all.

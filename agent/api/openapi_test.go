@@ -54,6 +54,8 @@ var answersOf = map[string]any{
 	"GET /v1/migrations": client.MigrationsAnswer{}, "GET /v1/migrations/{id}": client.MigrationAnswer{},
 	"GET /v1/migrations/{id}/wait": client.MigrationAnswer{}, "GET /v1/migrations/{id}/events": client.EventsAnswer{},
 	"POST /v1/migrations/{id}/abort": nil, "POST /v1/migrations/{id}/resolve": nil,
+	"GET /v1/limits": client.LimitsAnswer{}, "PUT /v1/node/limit": client.LimitAnswer{},
+	"PUT /v1/backends/{id}/limit": client.LimitAnswer{}, "PUT /v1/migrations/{id}/limit": client.LimitAnswer{},
 	"GET /v1/attachments": client.AttachmentsAnswer{}, "POST /v1/attachments": client.AttachmentAnswer{},
 	"GET /v1/attachments/{id}": client.AttachmentAnswer{}, "DELETE /v1/attachments/{id}": nil,
 	"GET /v1/exports": client.ServedExportsAnswer{}, "GET /v1/exports/{id}": client.ServedExportAnswer{},
@@ -71,7 +73,8 @@ var requestsOf = map[string]any{
 	"POST /v3/volumes": client.CreateVolumeRequest{}, "POST /v3/volumes/{id}/metadata": client.VolumeMetadata{},
 	"PUT /v3/volumes/{id}/metadata": client.VolumeMetadata{}, "POST /v3/types/{id}/extra_specs": client.ExtraSpecs{},
 	"POST /v1/attachments": client.ExportRequest{}, "POST /v1/migrations/{id}/resolve": client.ResolveRequest{},
-	"POST /v1/catalog/rebuild": client.RebuildRequest{},
+	"POST /v1/catalog/rebuild": client.RebuildRequest{}, "PUT /v1/migrations/{id}/limit": client.LimitChange{},
+	"PUT /v1/node/limit": client.LimitChange{}, "PUT /v1/backends/{id}/limit": client.LimitChange{},
 }
 
 // TestOpenAPI: the description is valid, and is what the route table, docs/API.md and the types come to: run with -update

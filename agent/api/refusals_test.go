@@ -144,6 +144,15 @@ var refusedMigrations = []refused{
 	{"abort: a body", "POST /v1/migrations/MIG/abort", `{"why": 1}`, nil, 400, "badRequest", "why"},
 	{"resolve: no owner", "POST /v1/migrations/MIG/resolve", `{}`, nil, 400, "badRequest", "owner"},
 	{"resolve: refused", "POST /v1/migrations/MIG/resolve", `{"owner": "node2"}`, func(r *rig) { r.migrations.end = migration.ErrInvalid }, 400, "badRequest", "invalid"},
+	{"limit: no number", "PUT /v1/migrations/MIG/limit", `{"iops": "fast"}`, nil, 400, "badRequest", "whole number"},
+	{"limit: no class", "PUT /v1/migrations/MIG/limit", `{"transfer_class": 3}`, nil, 400, "badRequest", "transfer_class"},
+	{"limit: too late", "PUT /v1/migrations/MIG/limit", `{"iops": 3}`, func(r *rig) { r.migrations.end = migration.ErrTooLate }, 409, "conflictingRequest", "any more"},
+	{"limit: the node has no class", "PUT /v1/node/limit", `{"transfer_class": "normal"}`, nil, 400, "badRequest", "transfer_class"},
+	{"limit: the node's is no number", "PUT /v1/node/limit", `{"bytes_per_second": 1.5}`, nil, 400, "badRequest", "whole number"},
+	{"limit: refused", "PUT /v1/node/limit", `{"bytes_per_second": -1}`, func(r *rig) { r.migrations.end = migration.ErrInvalid }, 400, "badRequest", "invalid"},
+	{"limit: a back end has no class", "PUT /v1/backends/b/limit", `{"transfer_class": "normal"}`, nil, 400, "badRequest", "transfer_class"},
+	{"limit: no back end", "PUT /v1/backends/b/limit", `{}`, func(r *rig) { r.migrations.end = migration.ErrNotFound }, 404, "itemNotFound", "not found"},
+	{"migrate: no rate", "POST /v3/volumes/VOL/action", `{"os-migrate_volume": {"host": "h", "cvold:iops": "x"}}`, nil, 400, "badRequest", "cvold:iops"},
 	{"manifest: none", "GET /v1/manifests/NONE", "", nil, 404, "itemNotFound", "NONE"},
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/cvold/cvold/client"
 	"github.com/cvold/cvold/dataplane"
 	"github.com/cvold/cvold/nbd"
+	"github.com/cvold/cvold/transfer"
 )
 
 func TestMain(m *testing.M) {
@@ -420,7 +421,7 @@ func (f *fakeMigrations) call(format string, args ...any) {
 }
 
 func (f *fakeMigrations) Accept(_ context.Context, id string, r migration.Request) (catalog.Migration, error) {
-	f.call("accept %s %+v", id, r)
+	f.call("accept %s %s %t %t limits%s", id, r.Host, r.ForceHostCopy, r.LockVolume, inWords(r.Limit))
 	if f.accept != nil {
 		return catalog.Migration{}, f.accept(id, r)
 	}
@@ -476,6 +477,47 @@ func (f *fakeMigrations) Resolve(_ context.Context, id, owner string) error {
 	}
 	f.call("resolve %s %s", id, owner)
 	return f.end
+}
+
+// inWords is a change in words.
+func inWords(c migration.LimitChange) (s string) {
+	if c.BytesPerSecond != nil {
+		s += fmt.Sprintf(" %d bytes", *c.BytesPerSecond)
+	}
+	if c.OperationsPerSecond != nil {
+		s += fmt.Sprintf(" %d operations", *c.OperationsPerSecond)
+	}
+	if c.Class != "" {
+		s += " " + string(c.Class)
+	}
+	return s
+}
+
+// limit is what a change of a limit is answered with.
+func (f *fakeMigrations) limit(kind migration.LimitKind, name string, c migration.LimitChange) (migration.Limit, error) {
+	l := migration.Limit{Kind: kind, Name: name, Class: c.Class, Migration: catalog.Migration{VolumeID: "v"}}
+	f.call("limit %s %s%s", kind, name, inWords(c))
+	return l, f.end
+}
+
+func (f *fakeMigrations) AllLimits() ([]migration.Limit, error) {
+	stats := transfer.LimitStats{Bytes: 5, Operations: 6, Waited: 1500 * time.Millisecond}
+	return []migration.Limit{
+		{Kind: migration.LimitOfNode, Name: "x", Rate: transfer.Rate{Bytes: 3, Operations: 4}, Stats: stats},
+		{Kind: migration.LimitOfMigration, Name: "m", Class: catalog.TransferBackground, Migration: catalog.Migration{VolumeID: "v"}},
+	}, f.end
+}
+
+func (f *fakeMigrations) LimitNode(c migration.LimitChange) (migration.Limit, error) {
+	return f.limit(migration.LimitOfNode, "node1", c)
+}
+
+func (f *fakeMigrations) LimitBackend(name string, c migration.LimitChange) (migration.Limit, error) {
+	return f.limit(migration.LimitOfBackend, name, c)
+}
+
+func (f *fakeMigrations) LimitMigration(id string, c migration.LimitChange) (migration.Limit, error) {
+	return f.limit(migration.LimitOfMigration, id, c)
 }
 
 func (f *fakeMigrations) Manifest(id string) (string, error) {

@@ -85,6 +85,10 @@ type Migrations interface {
 	Preempt(ctx context.Context, volumeID, reason string) error
 	Resolve(ctx context.Context, id, owner string) error
 	Manifest(volumeID string) (path string, err error)
+	AllLimits() ([]migration.Limit, error)
+	LimitNode(c migration.LimitChange) (migration.Limit, error)
+	LimitBackend(name string, c migration.LimitChange) (migration.Limit, error)
+	LimitMigration(id string, c migration.LimitChange) (migration.Limit, error)
 }
 
 // Forwarder takes requests to other agents.

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"maps"
 
 	"github.com/cvold/cvold/agent/migration"
 	"github.com/cvold/cvold/client"
@@ -11,15 +12,18 @@ import (
 type migrateBody struct {
 	host        string
 	force, lock client.Bool
+	limit       migration.LimitChange
 }
 
 func (b *migrateBody) fields() fields {
-	return fields{
+	f := migrationLimitFields("cvold:", &b.limit)
+	maps.Copy(f, fields{
 		"host":            text("host", &b.host),
 		"force_host_copy": flag("force_host_copy", &b.force),
 		"lock_volume":     flag("lock_volume", &b.lock),
 		"cluster":         notYet("cluster"),
-	}
+	})
+	return f
 }
 
 func (b *migrateBody) check() error {
@@ -31,7 +35,7 @@ func (b *migrateBody) check() error {
 
 func (b *migrateBody) run(ctx context.Context, s *Server, x *exchange) error {
 	accepted, err := s.o.Migrations.Accept(ctx, x.id(), migration.Request{
-		Host: b.host, ForceHostCopy: bool(b.force), LockVolume: bool(b.lock),
+		Host: b.host, ForceHostCopy: bool(b.force), LockVolume: bool(b.lock), Limit: b.limit,
 	})
 	if err != nil {
 		return err

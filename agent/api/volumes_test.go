@@ -283,9 +283,11 @@ func TestMicroversions(t *testing.T) {
 // TestMigrate: flags as booleans and as the strings of python-cinderclient.
 func TestMigrate(t *testing.T) {
 	for body, want := range map[string]string{
-		`{"host": "h"}`: "{Host:h ForceHostCopy:false LockVolume:false}",
-		`{"host": "h", "force_host_copy": true, "lock_volume": false}`:                      "{Host:h ForceHostCopy:true LockVolume:false}",
-		`{"host": "h", "force_host_copy": "True", "lock_volume": "False", "cluster": null}`: "{Host:h ForceHostCopy:true LockVolume:false}",
+		`{"host": "h"}`: "h false false limits",
+		`{"host": "h", "force_host_copy": true, "lock_volume": false}`:                                      "h true false limits",
+		`{"host": "h", "force_host_copy": "True", "lock_volume": "True", "cluster": null}`:                  "h true true limits",
+		`{"host": "h", "cvold:bytes_per_second": 5, "cvold:iops": 0, "cvold:transfer_class": "background"}`: "h false false limits 5 bytes 0 operations background",
+		`{"host": "h", "cvold:bytes_per_second": null, "cvold:transfer_class": null}`:                       "h false false limits",
 	} {
 		r := newRig(t)
 		v := newVolume(nil)

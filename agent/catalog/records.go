@@ -167,6 +167,11 @@ type Migration struct {
 	Class string `json:"class,omitempty"`
 	// KeepSource says that the old source is not deleted.
 	KeepSource bool `json:"keep_source,omitempty"`
+	// BytesPerSecond and OperationsPerSecond are the transfer's own limits, 0 for none, and TransferClass is its class: nil and
+	// empty for what is configured.
+	BytesPerSecond      *int64        `json:"bytes_per_second,omitempty"`
+	OperationsPerSecond *int64        `json:"operations_per_second,omitempty"`
+	TransferClass       TransferClass `json:"transfer_class,omitempty"`
 	// VerifiedBytes of Size, as of the last attempt or the end; SkippedBytes and SentBytes of the process that ended the
 	// copy, and ResumedBytes that it found verified.
 	VerifiedBytes int64 `json:"verified_bytes,omitempty"`

@@ -49,3 +49,15 @@ const (
 
 // Final says that the target's half waits for Forget alone.
 func (s GuestState) Final() bool { return s == GuestCommitted || s == GuestAborted }
+
+// TransferClass says what a migration's transfer gives way to.
+type TransferClass string
+
+// The transfer classes. A normal one gives way to nothing; a background one to the requests of exports.
+const (
+	TransferNormal     TransferClass = "normal"
+	TransferBackground TransferClass = "background"
+)
+
+// Valid says that there is such a class.
+func (c TransferClass) Valid() bool { return c == TransferNormal || c == TransferBackground }

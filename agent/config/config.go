@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cvold/cvold/agent/catalog"
 	"github.com/cvold/cvold/internal/ini"
 	"github.com/cvold/cvold/nbd"
 	"github.com/cvold/cvold/transfer"
@@ -59,8 +60,14 @@ type Config struct {
 	// TransferWorkers are chunks at the same time, 1 to transfer.MaxWorkers; TransferConnections NBD connections of a
 	// transfer, 1 to maxConnections.
 	TransferWorkers, TransferConnections int
-	// TransferRate in bytes a second is the limit of each transfer; 0 for none.
-	TransferRate int64
+	// TransferRate in bytes and TransferIOPS in operations a second are the limits of each transfer, NodeTransferRate and
+	// NodeTransferIOPS those of all together; 0 for none.
+	TransferRate, TransferIOPS         int64
+	NodeTransferRate, NodeTransferIOPS int64
+	// TransferClass is that of migrations that were asked for without one.
+	TransferClass catalog.TransferClass
+	// BackgroundLatency is how slow requests of exports may be before background transfers yield to them.
+	BackgroundLatency time.Duration
 	// AttachConnections are those of the kernel to a volume that is attached as a block device, AttachRequestTimeout and
 	// AttachDeadTimeout when it gives up on one and on all, AttachMethod how it is commanded: see nbd.AttachOptions.
 	AttachConnections                       int
@@ -85,6 +92,8 @@ type Backend struct {
 	Driver string
 	// Directory of the driver file, absolute; no other back end has it.
 	Directory string
+	// CopyRate in bytes and CopyIOPS in operations a second are the limits of all transfers of it together; 0 for none.
+	CopyRate, CopyIOPS int64
 }
 
 // Peer is another agent.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cvold/cvold/agent/catalog"
 	"github.com/cvold/cvold/internal/ini"
 	"github.com/cvold/cvold/nbd"
 	"github.com/cvold/cvold/transfer"
@@ -51,6 +52,7 @@ func TestDefaults(t *testing.T) {
 		Backends: []Backend{{Name: "files", BackendName: "files", Driver: "file", Directory: "/srv/volumes"}},
 		Socket:   "/run/cvold/cvold.sock", NBDSocket: "/run/cvold/nbd.sock",
 		MinimumVerify: transfer.DeviceDirect, TransferWorkers: 4, TransferConnections: 4,
+		TransferClass: catalog.TransferNormal, BackgroundLatency: 20 * time.Millisecond,
 		AttachConnections: 4, AttachRequestTimeout: 30 * time.Second, AttachDeadTimeout: 2 * time.Minute, AttachMethod: nbd.KernelAuto,
 		PeerTimeout: 30 * time.Second, MigrationRetryLimit: 10,
 	}
@@ -68,12 +70,14 @@ volume_name_template = vol-%s.img
 debug = Yes
 osapi_volume_listen = 0.0.0.0
 transport_url = rabbit://openstack@controller
+volume_copy_bps_limit = 104857600
 
 [database]
 connection = mysql://x
 
 [backend_defaults]
 volume_driver = cvold.file
+volume_copy_iops_limit = 50
 
 [fast]
 file_directory = $state_path/fast
@@ -82,6 +86,7 @@ image_volume_cache_enabled = true
 
 [SLOW]
 volume_driver = file
+volume_copy_bps_limit = 10M
 file_directory = /slow/../srv
 
 [unused]
@@ -104,6 +109,11 @@ minimum_verify_for_delete = server-readback
 transfer_workers = 64
 transfer_connections = 1
 transfer_rate = 200M
+transfer_iops = 300
+transfer_class = background
+node_transfer_rate = 1G
+node_transfer_iops = 4000
+background_latency = 5ms
 attach_connections = 16
 attach_request_timeout = 5
 attach_dead_timeout = 24h
@@ -127,8 +137,8 @@ func TestEverything(t *testing.T) {
 	want := &Config{
 		Node: "node1", StatePath: "/state", VolumeNameTemplate: "vol-%s.img", LogLevel: slog.LevelDebug, debug: true,
 		Backends: []Backend{
-			{Name: "fast", BackendName: "pool", Driver: "file", Directory: "/state/fast"},
-			{Name: "SLOW", BackendName: "SLOW", Driver: "file", Directory: "/srv"},
+			{Name: "fast", BackendName: "pool", Driver: "file", Directory: "/state/fast", CopyRate: 100 << 20, CopyIOPS: 50},
+			{Name: "SLOW", BackendName: "SLOW", Driver: "file", Directory: "/srv", CopyRate: 10 << 20, CopyIOPS: 50},
 		},
 		Peers:  []Peer{{"node2", "[2001:db8::2]:9443"}},
 		Socket: "/run/a.sock", NBDSocket: "/run/b.sock", AdminGroup: "storage",
@@ -136,6 +146,8 @@ func TestEverything(t *testing.T) {
 		CAFile: "/etc/cvold/node1/ca.pem", CertFile: "/cert", KeyFile: "/key", ViewPath: "/volumes",
 		OwnBackends: []string{"Slow"}, MinimumVerify: transfer.ServerReadback,
 		TransferWorkers: 64, TransferConnections: 1, TransferRate: 200 << 20,
+		TransferIOPS: 300, TransferClass: catalog.TransferBackground, NodeTransferRate: 1 << 30, NodeTransferIOPS: 4000,
+		BackgroundLatency: 5 * time.Millisecond,
 		AttachConnections: 16, AttachRequestTimeout: 5 * time.Second, AttachDeadTimeout: 24 * time.Hour, AttachMethod: nbd.KernelIoctl,
 		PeerTimeout: 90 * time.Second, MigrationRetryLimit: 3,
 	}
@@ -170,7 +182,7 @@ func TestEffective(t *testing.T) {
 			t.Errorf("missing %+v", want)
 		}
 	}
-	if want := len(defaultOptions) + len(ownOptions) + 3 + 1; len(all) != want {
+	if want := len(defaultOptions) + len(ownOptions) + 5 + 1; len(all) != want {
 		t.Errorf("%d settings, want %d", len(all), want)
 	}
 	all[0].Value = "changed"

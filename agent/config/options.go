@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/cvold/cvold/agent/catalog"
 	"github.com/cvold/cvold/client"
 	"github.com/cvold/cvold/nbd"
 	"github.com/cvold/cvold/transfer"
@@ -29,6 +30,9 @@ const (
 	// minWait and maxWait of the kernel for the agent: it counts in seconds, and longer than a day nobody waits.
 	minWait = time.Second
 	maxWait = 24 * time.Hour
+	// minLatency and maxLatency of the foreground: below, a fast disk alone is too slow; beyond, nobody waits any more.
+	minLatency = 100 * time.Microsecond
+	maxLatency = time.Minute
 	// maxRetryLimit: with a pause of half a minute, a working day.
 	maxRetryLimit = 1000
 )
@@ -92,6 +96,15 @@ var ownOptions = []option[Config]{
 		return set(&c.TransferConnections, v, parseNumber(1, maxConnections))
 	}},
 	{key: "transfer_rate", preset: "0", set: func(c *Config, v string) error { return set(&c.TransferRate, v, ParseBytes) }},
+	{key: "transfer_iops", preset: "0", set: func(c *Config, v string) error { return set(&c.TransferIOPS, v, parseIOPS) }},
+	{key: "transfer_class", preset: string(catalog.TransferNormal), set: func(c *Config, v string) error {
+		return set(&c.TransferClass, v, parseTransferClass)
+	}},
+	{key: "node_transfer_rate", preset: "0", set: func(c *Config, v string) error { return set(&c.NodeTransferRate, v, ParseBytes) }},
+	{key: "node_transfer_iops", preset: "0", set: func(c *Config, v string) error { return set(&c.NodeTransferIOPS, v, parseIOPS) }},
+	{key: "background_latency", preset: "20ms", set: func(c *Config, v string) error {
+		return set(&c.BackgroundLatency, v, parseLatency)
+	}},
 	{key: "attach_connections", preset: strconv.Itoa(nbd.DefaultAttachConnections), set: func(c *Config, v string) error {
 		return set(&c.AttachConnections, v, parseNumber(1, nbd.MaxAttachConnections))
 	}},
@@ -117,6 +130,12 @@ var peerOptions = []option[Peer]{
 var backendOptions = []option[Backend]{
 	{key: "volume_driver", set: func(b *Backend, v string) error { return set(&b.Driver, v, parseDriver) }},
 	{key: "volume_backend_name", set: func(b *Backend, v string) error { return set(&b.BackendName, v, parseName) }},
+}
+
+// copyOptions limit the copies of a back end. Like Cinder (volume/driver.py, set_throttle) they fall back to [DEFAULT].
+var copyOptions = []option[Backend]{
+	{key: "volume_copy_bps_limit", preset: "0", set: func(b *Backend, v string) error { return set(&b.CopyRate, v, ParseBytes) }},
+	{key: "volume_copy_iops_limit", preset: "0", set: func(b *Backend, v string) error { return set(&b.CopyIOPS, v, parseIOPS) }},
 }
 
 // drivers are the kinds of drivers in this build, with the prefix that their keys have and that nobody else's have.

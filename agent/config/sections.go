@@ -78,6 +78,7 @@ func (r *reader) backend(name string) Backend {
 	switch {
 	case ok:
 		read(r, section, driver.options, &b, shared)
+		read(r, section, copyOptions, &b, shared, ini.Default)
 		r.unknown(section, driver.prefix, keys(driver.options))
 	case isClass(b.Driver):
 	case len(r.problems) == before:

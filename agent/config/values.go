@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/cvold/cvold/agent/catalog"
 	"github.com/cvold/cvold/nbd"
 	"github.com/cvold/cvold/transfer"
 )
@@ -138,6 +139,22 @@ func parseClass(text string) (transfer.Class, error) {
 	return class, nil
 }
 
+func parseTransferClass(text string) (catalog.TransferClass, error) {
+	if class := catalog.TransferClass(text); class.Valid() {
+		return class, nil
+	}
+	return "", want("%s or %s", catalog.TransferNormal, catalog.TransferBackground)
+}
+
+// parseIOPS takes a number of operations a second.
+func parseIOPS(text string) (int64, error) {
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 {
+		return 0, want("a number of operations a second: 500")
+	}
+	return n, nil
+}
+
 func parseNumber(low, high int) func(string) (int, error) {
 	return func(text string) (int, error) {
 		n, err := strconv.Atoi(strings.TrimSpace(text))
@@ -172,6 +189,10 @@ func parseTimeout(text string) (time.Duration, error) {
 }
 
 func parseWait(text string) (time.Duration, error) { return parseDuration(text, minWait, maxWait) }
+
+func parseLatency(text string) (time.Duration, error) {
+	return parseDuration(text, minLatency, maxLatency)
+}
 
 // parseDuration takes a bare number for seconds.
 func parseDuration(text string, low, high time.Duration) (time.Duration, error) {

@@ -27,6 +27,8 @@ type Request struct {
 	ForceHostCopy bool
 	// LockVolume puts an available volume into maintenance, and makes the migration one that is not aborted.
 	LockVolume bool
+	// Limit is the transfer's own from the beginning.
+	Limit LimitChange
 }
 
 // Accept checks a request as Cinder's volume API does (CINDER: volume/api.py migrate_volume), records the migration in
@@ -35,6 +37,9 @@ type Request struct {
 func (e *Engine) Accept(ctx context.Context, volumeID string, r Request) (catalog.Migration, error) {
 	v, err := e.o.Volumes.Get(volumeID)
 	if err != nil {
+		return catalog.Migration{}, err
+	}
+	if err := r.Limit.check(); err != nil {
 		return catalog.Migration{}, err
 	}
 	to, err := parseTarget(r.Host)
@@ -176,6 +181,7 @@ func (e *Engine) newMigration(v catalog.Volume, to volume.Host, r Request) catal
 		ChunkSize:    transfer.DefaultChunkSize, Algorithm: transfer.XXH3_128.String(),
 		CreatedAt: now, UpdatedAt: now,
 	}
+	r.Limit.record(&m)
 	note(&m, now, "accepted: from %s to %s", m.SourceHost, m.TargetHost)
 	return m
 }

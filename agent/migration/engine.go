@@ -53,9 +53,10 @@ type Options struct {
 	Directory string
 	// MinimumClass is the least verification after which a source is deleted; below it is kept.
 	MinimumClass transfer.Class
-	// Workers of a transfer; 0 is transfer's default. BytesPerSecond limits it; 0 is no limit.
-	Workers        int
-	BytesPerSecond int64
+	// Workers of a transfer; 0 is transfer's default.
+	Workers int
+	// Limits of transfers.
+	Limits Limits
 	// RetryLimit: see DefaultRetryLimit, which 0 means.
 	RetryLimit int
 	// Backoff is the first pause after a failure; 0 means backoffMin. Tests shorten it.
@@ -81,10 +82,12 @@ type Engine struct {
 	stop   context.CancelCauseFunc
 	wg     sync.WaitGroup
 
-	mu     sync.Mutex
-	runs   map[string]*run
-	closed bool
-	totals Totals
+	mu   sync.Mutex
+	runs map[string]*run
+	// limiting is held while limits are changed by more than one step.
+	limiting sync.Mutex
+	closed   bool
+	totals   Totals
 	// succeeded and failed count what has ended.
 	succeeded, failed int64
 }
@@ -102,6 +105,7 @@ func NewEngine(o Options, target *Target) (*Engine, error) {
 	if o.Backoff == 0 {
 		o.Backoff = backoffMin
 	}
+	o.Limits = o.Limits.complete(o.Volumes.Backends())
 	ctx, stop := context.WithCancelCause(context.Background())
 	return &Engine{o: o, target: target, slots: make(chan struct{}, activeMax), ctx: ctx, stop: stop, runs: map[string]*run{}}, nil
 }
@@ -147,7 +151,7 @@ func (e *Engine) launch(id string) {
 	if e.closed || e.runs[id] != nil {
 		return
 	}
-	r := &run{e: e, id: id, progress: &transfer.Progress{}, done: make(chan struct{}), freed: make(chan struct{})}
+	r := newRun(e, id)
 	e.runs[id] = r
 	e.wg.Add(1)
 	go func() {

@@ -19,7 +19,10 @@ type run struct {
 	e        *Engine
 	id       string
 	progress *transfer.Progress
-	done     chan struct{}
+	// limit is the migration's own, share its part in all that slow it down: obey sets both.
+	limit *transfer.Limit
+	share *transfer.Share
+	done  chan struct{}
 	// freed is closed when the migration has let go of the source for good.
 	freed chan struct{}
 	once  sync.Once
@@ -34,6 +37,13 @@ type run struct {
 
 	// interrupt ends the step that runs now; guarded by e.mu.
 	interrupt context.CancelFunc
+}
+
+func newRun(e *Engine, id string) *run {
+	return &run{
+		e: e, id: id, progress: &transfer.Progress{}, limit: transfer.NewLimit(transfer.Rate{}), share: transfer.NewShare(),
+		done: make(chan struct{}), freed: make(chan struct{}),
+	}
 }
 
 // loop runs step after step until the migration is final or the agent stops.

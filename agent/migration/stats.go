@@ -23,11 +23,13 @@ type Stats struct {
 	// ByState counts the source's records, GuestsByState the target's.
 	ByState       map[catalog.MigrationState]int
 	GuestsByState map[catalog.GuestState]int
+	// Limits are those that migrations share.
+	Limits []Limit
 }
 
 // Stats counts; it reads the catalog.
 func (e *Engine) Stats() (Stats, error) {
-	s := Stats{ByState: map[catalog.MigrationState]int{}, GuestsByState: map[catalog.GuestState]int{}}
+	s := Stats{ByState: map[catalog.MigrationState]int{}, GuestsByState: map[catalog.GuestState]int{}, Limits: e.sharedLimits()}
 	all, err := e.all()
 	if err != nil {
 		return s, err

@@ -113,13 +113,16 @@ func (r *run) checkpoint(ctx context.Context, m catalog.Migration) (c *transfer.
 // transfer copies. A fresh checkpoint at a later attempt means that the target may hold what an earlier one wrote, and
 // that nothing is known of it: compare, and write only what differs.
 func (r *run) transfer(ctx context.Context, m catalog.Migration, peer Peer, target dataplane.Device, c *transfer.Checkpoint, fresh bool) error {
+	if err := r.obey(); err != nil {
+		return err
+	}
 	config := transfer.Config{
 		Geometry:   c.Header().Geometry,
 		Workers:    r.e.o.Workers,
 		Verifier:   &peerVerifier{peer: peer, token: r.token(m), run: r},
 		Checkpoint: c,
 		Compare:    fresh && m.Attempt > 1,
-		Limiter:    transfer.NewShare(transfer.NewLimit(transfer.Rate{Bytes: r.e.o.BytesPerSecond})),
+		Limiter:    r.share,
 		Progress:   r.progress,
 		Logger:     r.log(),
 	}

@@ -44,6 +44,9 @@ type world struct {
 	minimum transfer.Class
 	// retries is the nodes' RetryLimit.
 	retries int
+	// each is every migration's own limit, class its transfer class.
+	each  transfer.Rate
+	class catalog.TransferClass
 }
 
 // testNode is one agent without its API. It can crash, and be started again on what it left.
@@ -182,7 +185,8 @@ func (n *testNode) parts(store catalog.Store, credentials *pki.Credentials) {
 	o := migration.Options{
 		Node: n.name, Store: store, Leaser: n.store, Volumes: n.volumes, Directory: n.dir,
 		MinimumClass: n.w.minimum, RetryLimit: n.w.retries, Backoff: 5 * time.Millisecond,
-		Peer: n.peerOf,
+		Limits: migration.Limits{Each: n.w.each, Class: n.w.class},
+		Peer:   n.peerOf,
 		Dial: func(ctx context.Context, node string, a migration.NBDAddress) (dataplane.Device, error) {
 			return nbd.Dial(ctx, nbd.DialOptions{Network: a.Network, Address: a.Address, Export: a.Export, TLS: credentials.Client(node), Connections: 2})
 		},

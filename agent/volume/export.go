@@ -139,7 +139,7 @@ func (m *Manager) addExport(ctx context.Context, v catalog.Volume, a catalog.Att
 		return err
 	}
 	e := nbd.NewExport(a.Export, v.DisplayName, h)
-	e.ReadOnly, e.Attachable = a.ReadOnly, a.Connections > 0
+	e.ReadOnly, e.Attachable, e.DeviceSeconds = a.ReadOnly, a.Connections > 0, m.o.Foreground
 	if err := m.o.NBD.Add(e); err != nil {
 		return errors.Join(fmt.Errorf("export %s: %w", called(v), err), h.Close())
 	}

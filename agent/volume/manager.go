@@ -45,6 +45,8 @@ type Options struct {
 	Unserved map[string]string
 	// NBD serves the exports; nil: Export is refused with ErrNoServer.
 	NBD *nbd.Server
+	// Foreground observes how long devices take for the requests of exports, in seconds; may be nil.
+	Foreground nbd.Observer
 	// Kernel gives an export to this machine's kernel; nil: NBD.Attach does.
 	Kernel func(ctx context.Context, export string, o nbd.AttachOptions) (KernelDevice, error)
 	// Attach is how it is given; the Identifier is the Manager's.
