@@ -149,7 +149,7 @@ func (c *cli) addCommands(root *cobra.Command) {
 	add(groupVolumes, c.createCommand(), c.listCommand(), c.showCommand(), c.deleteCommand(), c.manifestCommand())
 	add(groupVolumes, c.extendCommand(), c.renameCommand(), c.metadataCommand(), c.typeCommand(), c.retypeCommand())
 	add(groupVolumes, c.manageCommand(), c.manageableCommand(), c.unmanageCommand())
-	add(groupMigrations, c.migrateCommand(), c.migrationCommand(), c.transfersCommand())
+	add(groupMigrations, c.migrateCommand(), c.migrationCommand(), c.transfersCommand(), c.throttleCommand())
 	add(groupAccess, c.attachCommand(), c.detachCommand(), c.exportCommand(), c.unexportCommand(), c.attachmentsCommand(), c.exportsCommand(), c.serveCommand())
 	add(groupDevices, c.checksumCommand(), c.verifyCommand())
 	add(groupNode, c.statusCommand(), c.healthCommand(), c.configCommand(), c.servicesCommand(), c.poolsCommand(), c.eventsCommand(), c.catalogCommand(), c.versionCommand())

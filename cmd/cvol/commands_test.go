@@ -36,6 +36,10 @@ var commands = []struct {
 	{"delete-one-missing", "delete nope db", []string{"DELETE /v3/volumes/" + volumeA}},
 	{"migrate", "migrate db nodeB@ssd#ssd", []string{migrates("nodeB@ssd#ssd", false, false)}},
 	{"migrate-flags", "migrate --force-host-copy --lock-volume True db nodeB@ssd#ssd", []string{migrates("nodeB@ssd#ssd", true, true)}},
+	{"migrate-limits", "migrate --rate 50M --iops 0 --class background db nodeB@ssd#ssd", []string{
+		strings.Replace(migrates("nodeB@ssd#ssd", false, false), `false}}`,
+			`false,"cvold:bytes_per_second":52428800,"cvold:iops":0,"cvold:transfer_class":"background"}}`, 1)}},
+	{"migrate-bad-class", "migrate --class idle db nodeB@ssd#ssd", nil},
 	{"migrate-json", "migrate --json db nodeB@ssd#ssd", []string{migrates("nodeB@ssd#ssd", false, false)}},
 	{"migrate-missing", "migrate nope nodeB@ssd#ssd", nil},
 	{"migrate-timeout-alone", "migrate --timeout 5s db nodeB@ssd#ssd", nil},
@@ -82,6 +86,19 @@ var commands = []struct {
 	{"exports-json", "exports --json", nil},
 	{"transfers", "transfers", nil},
 	{"transfers-json", "transfers --json", nil},
+	{"throttle", "throttle", nil},
+	{"throttle-json", "throttle --json", nil},
+	{"throttle-unknown", "throttle nodes", nil},
+	{"throttle-node", "throttle node --rate 400M --iops 500", []string{`PUT /v1/node/limit {"bytes_per_second":419430400,"iops":500}`}},
+	{"throttle-node-none", "throttle node --rate 0", []string{`PUT /v1/node/limit {"bytes_per_second":0}`}},
+	{"throttle-node-nothing", "throttle node", nil},
+	{"throttle-node-bad-rate", "throttle node --rate 5MB", nil},
+	{"throttle-node-bad-iops", "throttle node --iops -1", nil},
+	{"throttle-backend-json", "throttle backend --json ssd --iops 7", []string{`PUT /v1/backends/ssd/limit {"iops":7}`}},
+	{"throttle-migration", "throttle migration db --rate 1.5G --class background", []string{
+		"PUT /v1/migrations/" + migration1 + `/limit {"bytes_per_second":1610612736,"transfer_class":"background"}`}},
+	{"throttle-migration-bad-class", "throttle migration db --class idle", nil},
+	{"throttle-migration-missing", "throttle migration nope --rate 1", nil},
 	{"events-json", "events --json --volume db", nil},
 	{"events-missing", "events --volume nope", nil},
 	{"manifest", "manifest db", nil},
@@ -219,6 +236,11 @@ var refused = []struct{ path, args string }{
 	{"/v1/exports", "exports"},
 	{"/v1/catalog/backup", "catalog backup -"},
 	{"/v1/transfers", "transfers"},
+	{"/v1/limits", "throttle"},
+	{"/v1/node/limit", "throttle node --iops 1"},
+	{"/v1/backends/ssd/limit", "throttle backend ssd --iops 1"},
+	{"/limit", "throttle migration db --iops 1"},
+	{"GET /v3/volumes/", "throttle migration db --iops 1"},
 	{"/v1/events", "events"},
 	{"/action", "extend db 40"},
 	{"PUT /v3/volumes", "rename db x"},
@@ -394,6 +416,15 @@ func TestCompletion(t *testing.T) {
 	}
 	if got := f.cvol(t.Context(), "__complete", "config", "show", "ssd", ""); got.stdout != ":4\n" {
 		t.Errorf("after the section: got %q", got.stdout)
+	}
+	if got := f.cvol(t.Context(), "__complete", "throttle", "backend", ""); got.stdout != "ssd\tfile\nhdd\tlvm\n:4\n" {
+		t.Errorf("back ends: got %q", got.stdout)
+	}
+	if got := f.cvol(t.Context(), "__complete", "throttle", "backend", "ssd", ""); got.stdout != ":4\n" {
+		t.Errorf("after the back end: got %q", got.stdout)
+	}
+	if got := f.cvol(t.Context(), "__complete", "throttle", "migration", "db", "--class", ""); got.stdout != "normal\nbackground\n:4\n" {
+		t.Errorf("classes: got %q", got.stdout)
 	}
 	f.server.Close()
 	t.Setenv(socketVariable, f.socket)

@@ -34,6 +34,22 @@ func (c *cli) completeVolumes(most int) cobra.CompletionFunc {
 	}
 }
 
+// completeBackends offers the back ends of this node.
+func (c *cli) completeBackends(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
+	defer cancel()
+	c.useEnvironment(cmd.Root())
+	backends, _ := c.client().Backends(ctx)
+	var names []cobra.Completion
+	for _, b := range backends {
+		names = append(names, cobra.CompletionWithDesc(printable(b.Name), printable(b.Driver)))
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
 // completeSections offers the sections of the running agent's configuration.
 func (c *cli) completeSections(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	if len(args) > 0 {

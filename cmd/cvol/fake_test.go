@@ -308,12 +308,35 @@ func (f *fake) nodeRoutes(mux *http.ServeMux) {
 			{ID: migration2, VolumeID: volumeB, SourceHost: "nodeB@ssd#ssd", TargetHost: "nodeA@ssd#ssd", Node: "nodeB"},
 		}})
 	})
+	f.limitRoutes(mux)
 	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		fmt.Fprintf(w, "event: hello\nid: 1\ndata: {\"kind\":\"hello\"}\n\n: still here\n\n")
 		fmt.Fprintf(w, "event: volume\nid: 2\ndata: {\"kind\":\"volume\",\"id\":%q,\"deleted\":true}\n\n", r.FormValue("volume"))
 	})
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, status()) })
+}
+
+func (f *fake) limitRoutes(mux *http.ServeMux) {
+	all := []client.Limit{
+		{Node: "nodeA", Kind: "node", Name: "nodeA", BytesPerSecond: 400 << 20, IOPS: 500, PassedBytes: 3 << 30, PassedOperations: 3072, WaitedSeconds: 7.5},
+		{Node: "nodeA", Kind: "backend", Name: "ssd", PassedBytes: 3 << 30, PassedOperations: 3072},
+		{Node: "nodeA", Kind: "background", Name: "background", BytesPerSecond: 32 << 20, PassedBytes: 1 << 30, PassedOperations: 1024, WaitedSeconds: 100},
+		{Node: "nodeA", Kind: "migration", Name: migration1, VolumeID: volumeA, VolumeName: "db", TransferClass: "background", IOPS: 3},
+		{Node: "nodeB", Kind: "node", Name: "nodeB"},
+	}
+	mux.HandleFunc("GET /v1/limits", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set(client.PartialHeader, f.silent)
+		answer(w, 200, client.LimitsAnswer{Limits: all})
+	})
+	for pattern, i := range map[string]int{"node": 0, "backends/{id}": 1, "migrations/{id}": 3} {
+		mux.HandleFunc("PUT /v1/"+pattern+"/limit", func(w http.ResponseWriter, _ *http.Request) {
+			answer(w, 200, client.LimitAnswer{Limit: all[i]})
+		})
+	}
+	mux.HandleFunc("GET /v1/backends", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, 200, client.BackendsAnswer{Backends: status().Backends})
+	})
 }
 
 // The records of a fake.

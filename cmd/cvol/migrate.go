@@ -14,6 +14,7 @@ import (
 
 func (c *cli) migrateCommand() *cobra.Command {
 	var force, lock optionalWord
+	var limit limitFlags
 	var wait bool
 	var timeout time.Duration
 	command := &cobra.Command{
@@ -26,7 +27,10 @@ Without --wait, cvol ends as soon as the migration is accepted. With --wait it s
 until it is over; Ctrl-C ends the watching, never the migration.
 
 An unlocked migration can be aborted, and is ended by whoever attaches, extends or deletes the volume. A locked
-one keeps the volume in status "maintenance", refuses all that, and cannot be aborted.`,
+one keeps the volume in status "maintenance", refuses all that, and cannot be aborted.
+
+With --rate, --iops and --class the copy has limits of its own instead of the configured ones; while it runs,
+"cvol throttle migration" changes them.`,
 		Example: `  cvol migrate db nodeB@ssd#ssd
   cvol migrate --lock-volume --wait db nodeB@ssd#ssd
   cvol migrate --force-host-copy True --wait --timeout 2h db nodeB@ssd#ssd`,
@@ -36,14 +40,21 @@ one keeps the volume in status "maintenance", refuses all that, and cannot be ab
 	flags := command.Flags()
 	flags.Var(&force, "force-host-copy", "copy the bytes even if the driver could move the volume by itself")
 	flags.Var(&lock, "lock-volume", "keep all other commands away from the volume meanwhile")
+	limit.add(command)
+	limit.addClass(command)
 	flags.BoolVar(&wait, "wait", false, "watch the migration until it is over")
 	flags.DurationVar(&timeout, "timeout", 0, "with --wait: stop watching after this `TIME` (90s, 2h; 0 is never)")
 	command.RunE = func(cmd *cobra.Command, args []string) error {
 		if timeout != 0 && !wait {
 			return usage(cmd, "--timeout needs --wait")
 		}
+		own, err := limit.change(cmd)
+		if err != nil {
+			return err
+		}
 		m, err := c.startMigration(cmd.Context(), args[0], client.MigrateVolume{
 			Host: args[1], ForceHostCopy: client.Bool(force), LockVolume: client.Bool(lock),
+			BytesPerSecond: own.BytesPerSecond, IOPS: own.IOPS, TransferClass: own.TransferClass,
 		})
 		if err != nil {
 			return fmt.Errorf("migrate volume %s to %s: %w", args[0], args[1], err)

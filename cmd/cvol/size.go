@@ -43,6 +43,18 @@ func parseSize(text string) (int64, error) {
 	return value.Num().Int64(), nil
 }
 
+// parseRate reads bytes a second, as the agent's configuration has them: a number without a suffix is bytes, 0 is no limit.
+func parseRate(text string) (int64, error) {
+	n, err := strconv.ParseInt(text, 10, 64)
+	if withUnit := strings.Trim(text, "0123456789.") != ""; err != nil && withUnit {
+		n, err = parseSize(text)
+	}
+	if err != nil || n < 0 {
+		return 0, fmt.Errorf("%q is no rate: use 1048576, 100M, 1.5G, or 0 for no limit", text)
+	}
+	return n, nil
+}
+
 // cutUnit takes the suffix off and says the power of two that it stands for.
 func cutUnit(text string) (number string, shift uint) {
 	for _, unit := range units {

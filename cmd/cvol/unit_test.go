@@ -34,6 +34,21 @@ func TestParseSize(t *testing.T) {
 	}
 }
 
+func TestParseRate(t *testing.T) {
+	for text, want := range map[string]int64{
+		"0": 0, "1": 1, "1048576": 1 << 20, "100M": 100 << 20, "1.5G": 3 << 29, "1KiB": 1024, "7B": 7, "9223372036854775807": math.MaxInt64,
+	} {
+		if got, err := parseRate(text); err != nil || got != want {
+			t.Errorf("%s: got %d, %v, want %d", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "-1", "1.5", "0M", "x", "M", "1MB", "9223372036854775808", "0.3K"} {
+		if got, err := parseRate(text); err == nil || !strings.Contains(err.Error(), "no rate") {
+			t.Errorf("%q: %d, %v", text, got, err)
+		}
+	}
+}
+
 func FuzzParseSize(f *testing.F) {
 	for _, text := range []string{"1", "1.5G", "512M", "1048576B", "1KB", "1e9", "0.000000001P"} {
 		f.Add(text)
