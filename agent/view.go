@@ -75,7 +75,7 @@ func (s viewSource) Open(ctx context.Context, name string) (dataplane.Device, er
 func (a *Agent) openMetrics() error {
 	a.metrics = metrics.New(metrics.Sources{
 		Build: version.Get(), Migrations: a.engine, NBD: a.nbd, Volumes: a.volumes, Backends: a.volumes,
-		Durations: a.durations, Logger: a.log,
+		Foreground: a.background, Durations: a.durations, Logger: a.log,
 	})
 	a.onClose("scrapes", a.metrics.Close)
 	return nil

@@ -27,6 +27,7 @@ import (
 	"github.com/cvold/cvold/internal/program"
 	"github.com/cvold/cvold/internal/version"
 	"github.com/cvold/cvold/nbd"
+	"github.com/cvold/cvold/transfer"
 )
 
 var update = flag.Bool("update", false, "write testdata/scrape.txt anew")
@@ -43,6 +44,10 @@ func (f fakeMigrations) Stats() (migration.Stats, error) { return f.stats, f.err
 type fakeNBD nbd.ServerStats
 
 func (f fakeNBD) Stats() nbd.ServerStats { return nbd.ServerStats(f) }
+
+type fakeForeground transfer.BackgroundStats
+
+func (f fakeForeground) Stats() transfer.BackgroundStats { return transfer.BackgroundStats(f) }
 
 type fakeVolumes volume.Stats
 
@@ -82,6 +87,12 @@ func sources() Sources {
 			BytesPerSecond: 108.5, Succeeded: 109, Failed: 110,
 			ByState:       map[catalog.MigrationState]int{catalog.StateCopying: 2, catalog.StateCommitting: 3, catalog.StateFailed: 4},
 			GuestsByState: map[catalog.GuestState]int{catalog.GuestPrepared: 5, catalog.GuestInDoubt: 6},
+			Limits: []migration.Limit{
+				{Kind: migration.LimitOfNode, Name: "a", Rate: transfer.Rate{Bytes: 501, Operations: 502},
+					Stats: transfer.LimitStats{Bytes: 503, Operations: 504, Waited: 505500 * time.Millisecond}},
+				{Kind: migration.LimitOfBackend, Name: "fast", Rate: transfer.Rate{Bytes: 511}, Stats: transfer.LimitStats{Bytes: 513}},
+				{Kind: migration.LimitOfBackground, Name: "background", Rate: transfer.Rate{Bytes: 521}},
+			},
 		}},
 		NBD: fakeNBD{
 			Connections: 201, Accepted: 202, Rejected: 203, Broken: 204,
@@ -91,6 +102,7 @@ func sources() Sources {
 			},
 			Exports: make([]nbd.ExportStats, 2),
 		},
+		Foreground: fakeForeground{Requests: 601, Slow: 602},
 		Volumes: fakeVolumes{
 			Volumes:     map[catalog.Status]int{catalog.StatusAvailable: 301, catalog.StatusInUse: 302},
 			Attachments: 303, Served: 304, Devices: 305, Abandoned: 306,
@@ -195,6 +207,8 @@ func TestFailuresAreMetrics(t *testing.T) {
 	for line, want := range map[string]bool{
 		`cvold_scrape_success{subsystem="migrations"} 0`:        true,
 		`cvold_scrape_success{subsystem="transfers"} 0`:         true,
+		`cvold_scrape_success{subsystem="limits"} 0`:            true,
+		`cvold_limit_bytes_per_second{`:                         false,
 		`cvold_scrape_success{subsystem="volumes"} 0`:           true,
 		`cvold_scrape_success{subsystem="backends"} 0`:          true,
 		`cvold_scrape_success{subsystem="nbd"} 1`:               true,

@@ -14,6 +14,7 @@ import (
 	"github.com/cvold/cvold/agent/volume"
 	"github.com/cvold/cvold/internal/version"
 	"github.com/cvold/cvold/nbd"
+	"github.com/cvold/cvold/transfer"
 )
 
 const (
@@ -31,6 +32,11 @@ type Migrations interface {
 // NBD requests are counted by the server.
 type NBD interface{ Stats() nbd.ServerStats }
 
+// Foreground requests are counted by what background transfers yield to.
+type Foreground interface {
+	Stats() transfer.BackgroundStats
+}
+
 // Volumes are counted by the manager.
 type Volumes interface{ Stats() volume.Stats }
 
@@ -42,6 +48,7 @@ type Sources struct {
 	Build      version.Info
 	Migrations Migrations
 	NBD        NBD
+	Foreground Foreground
 	Volumes    Volumes
 	Backends   Backends
 	// Durations is what MigrationDuration returned; it was handed to the engine too.
@@ -64,10 +71,13 @@ func New(s Sources) *Registry {
 	r := &Registry{prometheus: prometheus.NewRegistry()}
 	var all []subsystem
 	if s.Migrations != nil {
-		all = append(all, transfers(s.Migrations), migrations(s.Migrations))
+		all = append(all, transfers(s.Migrations), migrations(s.Migrations), limits(s.Migrations))
 	}
 	if s.NBD != nil {
 		all = append(all, nbdServer(s.NBD))
+	}
+	if s.Foreground != nil {
+		all = append(all, foreground(s.Foreground))
 	}
 	if s.Volumes != nil {
 		all = append(all, volumes(s.Volumes))

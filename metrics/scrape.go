@@ -58,6 +58,6 @@ func gauge[N ~int | ~int64 | ~uint64 | ~float64](send chan<- prometheus.Metric, 
 }
 
 // counter sends what only grows while the process lives.
-func counter[N ~int64 | ~uint64](send chan<- prometheus.Metric, d *prometheus.Desc, value N, labels ...string) {
+func counter[N ~int64 | ~uint64 | ~float64](send chan<- prometheus.Metric, d *prometheus.Desc, value N, labels ...string) {
 	send <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
 }
