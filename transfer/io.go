@@ -99,7 +99,10 @@ func (e *end) pieces(op string, p []byte, off int64, move func([]byte, int64) (i
 // zero makes count chunks from first read as zeroes, in one request.
 func (e *end) zero(first, count int64, mayUnmap bool) error {
 	off, _ := e.geometry.Range(first)
-	n := e.aligned(e.geometry.Bytes(first, count))
+	return e.zeroRange(off, e.aligned(e.geometry.Bytes(first, count)), mayUnmap)
+}
+
+func (e *end) zeroRange(off, n int64, mayUnmap bool) error {
 	if err := e.device.ZeroAt(off, n, dataplane.ZeroMode{MayUnmap: mayUnmap}); err != nil {
 		return e.fail("zero", off, n, err)
 	}

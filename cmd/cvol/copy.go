@@ -1,7 +1,7 @@
 package main
 
 import (
-	"fmt"
+	"errors"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,8 +23,8 @@ const (
 	verifyReadback = "readback"
 )
 
-// copying is one run of cvol copy.
-type copying struct {
+// copyJob is one run of cvol copy, with its flags.
+type copyJob struct {
 	cli *cli
 
 	connections, requests int
@@ -48,7 +48,7 @@ type copying struct {
 }
 
 func (c *cli) copyCommand() *cobra.Command {
-	p := &copying{cli: c}
+	p := &copyJob{cli: c}
 	cmd := &cobra.Command{
 		Use:   "copy SOURCE TARGET",
 		Short: "Copy a file, a block device or an NBD export, without the agent",
@@ -80,7 +80,7 @@ written. Where nothing is read back, TARGET is believed to hold what the manifes
 	return cmd
 }
 
-func (p *copying) flags(cmd *cobra.Command) {
+func (p *copyJob) flags(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.IntVar(&p.connections, "connections", copyConnections, "connections to each NBD export")
 	flags.IntVar(&p.requests, "requests", 0, "chunks of 1 MiB in flight at the same time, at most 64 (default as many as make it faster)")
@@ -106,7 +106,7 @@ func (p *copying) flags(cmd *cobra.Command) {
 }
 
 // check refuses flags that cannot be meant together.
-func (p *copying) check(cmd *cobra.Command) error {
+func (p *copyJob) check(cmd *cobra.Command) error {
 	streams := isStream(p.sourceName) || isStream(p.targetName)
 	switch {
 	case p.verify != verifyNone && p.verify != verifyDigest && p.verify != verifyReadback:
@@ -133,7 +133,7 @@ func (p *copying) check(cmd *cobra.Command) error {
 	return p.checkNumbers(cmd)
 }
 
-func (p *copying) checkNumbers(cmd *cobra.Command) error {
+func (p *copyJob) checkNumbers(cmd *cobra.Command) error {
 	switch {
 	case p.connections < 1 || p.connections > maxCopyConnections:
 		return usage(cmd, "--connections %d is not between 1 and %d", p.connections, maxCopyConnections)
@@ -153,7 +153,7 @@ func (p *copying) checkNumbers(cmd *cobra.Command) error {
 const maxCopyConnections = 64
 
 // config is what the flags say to the copy.
-func (p *copying) config(cmd *cobra.Command, size int64) (transfer.Config, error) {
+func (p *copyJob) config(cmd *cobra.Command, size int64) (transfer.Config, error) {
 	g := transfer.NewGeometry(size)
 	var err error
 	if g.Algorithm, err = transfer.ParseAlgorithm(p.digest); err != nil {
@@ -171,12 +171,14 @@ func (p *copying) config(cmd *cobra.Command, size int64) (transfer.Config, error
 			return config, usage(cmd, "--request-size %s is no multiple of 4K up to 1M", p.requestSize)
 		}
 	}
+	limit := transfer.Rate{Operations: p.iops}
 	if p.rate != "" {
-		bytes, err := parseSize(p.rate)
-		if err != nil {
+		if limit.Bytes, err = parseSize(p.rate); err != nil {
 			return config, usage(cmd, "--rate: %v", err)
 		}
-		config.Limiter = transfer.NewRate(bytes)
+	}
+	if limit != (transfer.Rate{}) {
+		config.Limiter = transfer.NewShare(transfer.NewLimit(limit))
 	}
 	if p.onReadError == "skip" {
 		config.Unreadable = new(transfer.ErrorMap)
@@ -185,4 +187,4 @@ func (p *copying) config(cmd *cobra.Command, size int64) (transfer.Config, error
 }
 
 // errSameDevice: the copy would be of a device onto itself.
-var errSameDevice = fmt.Errorf("SOURCE and TARGET are one and the same")
+var errSameDevice = errors.New("source and target are one and the same")

@@ -38,7 +38,7 @@ type copyEnds struct {
 }
 
 // open opens both ends, and makes the target if it has to.
-func (p *copying) open(ctx context.Context) (e *copyEnds, err error) {
+func (p *copyJob) open(ctx context.Context) (e *copyEnds, err error) {
 	e = &copyEnds{class: transfer.ServerReadback}
 	defer func() {
 		if err != nil {
@@ -62,7 +62,7 @@ func (p *copying) open(ctx context.Context) (e *copyEnds, err error) {
 		return e, err
 	}
 	if same(e.source, e.target) || p.sourceName == p.targetName {
-		return e, &hintedError{fmt.Errorf("%w: %s", errSameDevice, p.targetName), "name another TARGET"}
+		return e, errSameDevice
 	}
 	if p.verify != verifyReadback {
 		return e, nil
@@ -71,7 +71,7 @@ func (p *copying) open(ctx context.Context) (e *copyEnds, err error) {
 }
 
 // openMedium opens a local target once more, to read what its medium holds.
-func (e *copyEnds) openMedium(ctx context.Context, p *copying) (err error) {
+func (e *copyEnds) openMedium(ctx context.Context, p *copyJob) (err error) {
 	if isURI(p.targetName) {
 		return nil
 	}
@@ -85,14 +85,14 @@ func (e *copyEnds) openMedium(ctx context.Context, p *copying) (err error) {
 	return nil
 }
 
-func (p *copying) device(ctx context.Context, name string, mode dataplane.Mode) (dataplane.Device, error) {
+func (p *copyJob) device(ctx context.Context, name string, mode dataplane.Mode) (dataplane.Device, error) {
 	return drivers.OpenURI(ctx, name, mode, drivers.URIOptions{
 		Connections: p.connections, Reconnect: p.reconnect, Timeout: p.timeout,
 	})
 }
 
 // makeTarget makes a target file that is not there, and gives one that is too short the source's size.
-func (e *copyEnds) makeTarget(p *copying) error {
+func (e *copyEnds) makeTarget(p *copyJob) error {
 	if isURI(p.targetName) {
 		return nil
 	}
@@ -117,7 +117,7 @@ func (e *copyEnds) growTarget(path string) error {
 }
 
 // verifier reads the target back.
-func (e *copyEnds) verifier(p *copying, g transfer.Geometry) transfer.Verifier {
+func (e *copyEnds) verifier(p *copyJob, g transfer.Geometry) transfer.Verifier {
 	switch {
 	case p.verify != verifyReadback || p.targetName == nullName:
 		return nil
@@ -161,14 +161,14 @@ func same(a, b dataplane.Device) bool {
 // nullDevice forgets what is written to it.
 type nullDevice struct{ size int64 }
 
-func (nullDevice) ReadAt([]byte, int64) (int, error)                  { return 0, dataplane.ErrNotSupported }
-func (nullDevice) WriteAt(p []byte, _ int64) (int, error)             { return len(p), nil }
-func (nullDevice) Sync() error                                        { return nil }
-func (d nullDevice) Size() (int64, error)                             { return d.size, nil }
-func (nullDevice) ZeroAt(int64, int64, dataplane.ZeroMode) error      { return nil }
-func (nullDevice) Discard(int64, int64) error                         { return nil }
-func (nullDevice) Info() dataplane.Info                               { return dataplane.Info{MinBlock: 1, PreferredBlock: 1} }
-func (nullDevice) Close() error                                       { return nil }
+func (nullDevice) ReadAt([]byte, int64) (int, error)             { return 0, dataplane.ErrNotSupported }
+func (nullDevice) WriteAt(p []byte, _ int64) (int, error)        { return len(p), nil }
+func (nullDevice) Sync() error                                   { return nil }
+func (d nullDevice) Size() (int64, error)                        { return d.size, nil }
+func (nullDevice) ZeroAt(int64, int64, dataplane.ZeroMode) error { return nil }
+func (nullDevice) Discard(int64, int64) error                    { return nil }
+func (nullDevice) Info() dataplane.Info                          { return dataplane.Info{MinBlock: 1, PreferredBlock: 1} }
+func (nullDevice) Close() error                                  { return nil }
 func (nullDevice) Extents(ctx context.Context, off, n int64, fn func(dataplane.Extent) error) error {
 	return dataplane.AllData(ctx, off, n, fn)
 }

@@ -62,11 +62,11 @@ func (r *copyRun) root(class transfer.Class) (transfer.Root, error) {
 }
 
 // report prints the result.
-func (p *copying) report(r copyResult) error {
+func (p *copyJob) report(r copyResult) error {
 	if p.cli.json {
 		return p.cli.printJSON(r)
 	}
-	took := time.Duration(r.Seconds * float64(time.Second))
+	elapsed := time.Duration(r.Seconds * float64(time.Second))
 	words := []string{"size " + size(r.SizeBytes)}
 	add := func(name string, bytes int64) {
 		if bytes > 0 {
@@ -80,7 +80,7 @@ func (p *copying) report(r copyResult) error {
 	if r.Mismatches > 0 {
 		words = append(words, fmt.Sprintf("chunks copied again %d", r.Mismatches))
 	}
-	words = append(words, "time "+shortTime(took))
+	words = append(words, "time "+took(elapsed))
 	if r.Seconds > 0 && r.SentBytes > 0 {
 		words = append(words, "rate "+rate(float64(r.SentBytes)/r.Seconds))
 	}

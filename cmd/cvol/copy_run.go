@@ -28,7 +28,7 @@ const (
 
 // copyRun is a copy under way.
 type copyRun struct {
-	*copying
+	*copyJob
 	ends       *copyEnds
 	config     transfer.Config
 	checkpoint *transfer.Checkpoint
@@ -37,7 +37,7 @@ type copyRun struct {
 	began      time.Time
 }
 
-func (p *copying) run(cmd *cobra.Command, source, target string) error {
+func (p *copyJob) run(cmd *cobra.Command, source, target string) error {
 	p.sourceName, p.targetName = source, target
 	if err := p.check(cmd); err != nil {
 		return err
@@ -48,7 +48,7 @@ func (p *copying) run(cmd *cobra.Command, source, target string) error {
 	if p.targetName == nullName && p.verify == verifyReadback {
 		p.verify = verifyDigest // nothing can be read back from nowhere
 	}
-	r := &copyRun{copying: p, began: time.Now()}
+	r := &copyRun{copyJob: p, began: time.Now()}
 	result, err := r.copy(cmd)
 	if err != nil {
 		return fmt.Errorf("copy %s to %s: %w", source, target, err)
@@ -63,7 +63,7 @@ func (r *copyRun) copy(cmd *cobra.Command) (result copyResult, err error) {
 		return result, err
 	}
 	defer func() { err = errors.Join(err, r.finish(err)) }()
-	if r.config, err = r.copying.config(cmd, r.ends.size); err != nil {
+	if r.config, err = r.copyJob.config(cmd, r.ends.size); err != nil {
 		return result, err
 	}
 	r.progress = r.config.Progress
@@ -89,7 +89,7 @@ func (r *copyRun) all(ctx context.Context) error {
 		if err := r.stubbornly(ctx); err != nil {
 			return err
 		}
-		verifier := r.ends.verifier(r.copying, r.config.Geometry)
+		verifier := r.ends.verifier(r.copyJob, r.config.Geometry)
 		if !r.resumed || verifier == nil {
 			return nil
 		}
@@ -100,7 +100,7 @@ func (r *copyRun) all(ctx context.Context) error {
 		if round == recheckRounds {
 			return fmt.Errorf("%d bytes of the target changed after they were verified: is somebody writing to it?", moved)
 		}
-		r.cli.notef("%s of the target are not what they were: copying them again", size(moved))
+		r.cli.notef("%s of the target are not what they were: copyJob them again", size(moved))
 	}
 }
 
@@ -154,7 +154,7 @@ func (r *copyRun) reopen(ctx context.Context) error {
 func (r *copyRun) once(ctx context.Context) (err error) {
 	config := r.config
 	config.Checkpoint = r.checkpoint
-	config.Verifier = r.ends.verifier(r.copying, config.Geometry)
+	config.Verifier = r.ends.verifier(r.copyJob, config.Geometry)
 	if r.since != "" {
 		manifest, err := transfer.OpenManifest(r.since)
 		if err != nil {
@@ -169,7 +169,7 @@ func (r *copyRun) once(ctx context.Context) (err error) {
 // openCheckpoint makes or opens the checkpoint, and checks the manifest that the copy leans on.
 func (r *copyRun) openCheckpoint() error {
 	if r.since != "" {
-		h, _, err := transfer.CheckManifest(r.since)
+		h, _, err := readManifest(r.since)
 		if err != nil {
 			return err
 		}
@@ -183,14 +183,14 @@ func (r *copyRun) openCheckpoint() error {
 	if err != nil {
 		return err
 	}
-	if r.copying.checkpoint == "" {
+	if r.copyJob.checkpoint == "" {
 		r.checkpoint, err = transfer.NewVolatileCheckpoint("", header)
 		return err
 	}
-	if _, err := os.Lstat(r.copying.checkpoint); err == nil {
+	if _, err := os.Lstat(r.copyJob.checkpoint); err == nil {
 		return r.resumeFrom(header, known)
 	}
-	r.checkpoint, err = transfer.CreateCheckpoint(r.copying.checkpoint, header)
+	r.checkpoint, err = transfer.CreateCheckpoint(r.copyJob.checkpoint, header)
 	return err
 }
 
@@ -209,7 +209,7 @@ func (r *copyRun) header() (h transfer.CheckpointHeader, known bool, err error) 
 
 // resumeFrom opens a checkpoint that is there, if it is of this source and target.
 func (r *copyRun) resumeFrom(want transfer.CheckpointHeader, known bool) (err error) {
-	path := r.copying.checkpoint
+	path := r.copyJob.checkpoint
 	if !r.resume {
 		return refusal("checkpoint %s is there: --resume goes on from it; remove it to begin anew", path)
 	}
@@ -241,12 +241,12 @@ func (r *copyRun) finish(failed error) error {
 	var err error
 	if r.checkpoint != nil {
 		err = r.checkpoint.Close()
-		if failed == nil && r.copying.checkpoint != "" {
-			err = errors.Join(err, durable.Remove(r.copying.checkpoint))
+		if failed == nil && r.copyJob.checkpoint != "" {
+			err = errors.Join(err, durable.Remove(r.copyJob.checkpoint))
 		}
 	}
 	err = errors.Join(err, r.ends.close())
-	if failed != nil && r.copying.checkpoint == "" && !errors.Is(failed, transfer.ErrUnreadable) {
+	if failed != nil && r.copyJob.checkpoint == "" && !errors.Is(failed, transfer.ErrUnreadable) {
 		err = errors.Join(err, r.ends.discard(r.targetName))
 	}
 	return err
@@ -257,8 +257,8 @@ func (r *copyRun) explain(err error) error {
 	switch {
 	case errors.Is(err, transfer.ErrUnreadable):
 		return r.unreadable(err)
-	case r.copying.checkpoint != "":
-		return &hintedError{err, "what is verified is in " + r.copying.checkpoint + ": the same command with --resume goes on"}
+	case r.copyJob.checkpoint != "":
+		return &hintedError{err, "what is verified is in " + r.copyJob.checkpoint + ": the same command with --resume goes on"}
 	case errors.Is(err, dataplane.ErrNotSupported):
 		var d *transfer.DeviceError
 		if errors.As(err, &d) && d.Op == "flush" {
@@ -277,6 +277,13 @@ func (r *copyRun) unreadable(err error) error {
 	}
 	return errors.Join(&hintedError{err, "they are listed in " + r.errorMap}, lost.WriteFile(r.errorMap, r.config.VolumeSize))
 }
+
+// refusedCopy is a copy that cannot be meant, as things are.
+type refusedCopy struct{ message string }
+
+func (e *refusedCopy) Error() string { return e.message }
+
+func refusal(format string, args ...any) error { return &refusedCopy{fmt.Sprintf(format, args...)} }
 
 // unflushed is a target of a copy that promises nothing, on a server that cannot flush.
 type unflushed struct{ dataplane.Device }

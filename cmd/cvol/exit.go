@@ -13,6 +13,7 @@ import (
 	"github.com/cvold/cvold/client"
 	"github.com/cvold/cvold/dataplane"
 	"github.com/cvold/cvold/nbd"
+	"github.com/cvold/cvold/transfer"
 )
 
 // The exit codes. Scripts rely on them: a code never changes its meaning.
@@ -27,6 +28,7 @@ const (
 	exitMigrationFailed = 7
 	exitTimeout         = 8
 	exitDiffers         = 9
+	exitUnreadable      = 10
 	exitInterrupted     = 130
 )
 
@@ -39,7 +41,8 @@ var exits = []struct {
 }{
 	{exitOK, "done", func(err error) bool { return err == nil }},
 	{exitUsage, "the command line is wrong, or a name means several volumes", isUsage},
-	{exitDiffers, "the bytes are not what the manifest says", isDiffers},
+	{exitDiffers, "the bytes are not what the manifest says, or not those that were written", isDiffers},
+	{exitUnreadable, "copied, but for parts of the source that cannot be read", func(err error) bool { return errors.Is(err, transfer.ErrUnreadable) }},
 	{exitMigrationFailed, "the migration that was waited for failed", isMigrationFailed},
 	{exitInterrupted, "interrupted by a signal", func(err error) bool { return errors.Is(err, context.Canceled) }},
 	{exitTimeout, "not done in time; what was asked for may still happen", isTimeout},
@@ -146,7 +149,8 @@ func isMigrationFailed(err error) bool {
 
 func isDiffers(err error) bool {
 	var e *differsError
-	return errors.As(err, &e)
+	var copied *transfer.MismatchError
+	return errors.As(err, &e) || errors.As(err, &copied)
 }
 
 func isTimeout(err error) bool { return errors.Is(err, context.DeadlineExceeded) }
@@ -168,6 +172,10 @@ func isRefused(err error) bool {
 
 // isRefusedDevice: a device that a command without an agent opens is in use, read-only, or none.
 func isRefusedDevice(err error) bool {
+	var refused *refusedCopy
+	if errors.As(err, &refused) || errors.Is(err, errSameDevice) {
+		return true
+	}
 	for _, refusal := range []error{dataplane.ErrBusy, dataplane.ErrReadOnly, dataplane.ErrNotSupported, nbd.ErrRefused, nbd.ErrTLSRequired, nbd.ErrNoTLS, nbd.ErrURI} {
 		if errors.Is(err, refusal) {
 			return true

@@ -193,20 +193,9 @@ func (e *differsError) Error() string { return e.how }
 
 // readManifest reads a manifest's file to its end, and so makes sure that it is whole.
 func readManifest(path string) (transfer.ManifestHeader, transfer.Root, error) {
-	m, err := transfer.OpenManifest(path)
+	h, root, err := transfer.CheckManifest(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%s: %w", path, errNoManifest)
 	}
-	if err != nil {
-		return transfer.ManifestHeader{}, transfer.Root{}, err
-	}
-	defer m.Close()
-	for err == nil {
-		_, err = m.Next()
-	}
-	if err != io.EOF {
-		return transfer.ManifestHeader{}, transfer.Root{}, fmt.Errorf("read manifest %s: %w", path, err)
-	}
-	root, err := m.Root()
-	return m.Header(), root, err
+	return h, root, err
 }
