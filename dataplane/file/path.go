@@ -31,15 +31,51 @@ func OpenPath(ctx context.Context, path string, mode dataplane.Mode) (dataplane.
 	return d, nil
 }
 
+// FromFile makes a device of a file or block device that is open already, as OpenPath would, but takes no lock: it is for a
+// command that stands in for one that takes none. It has a descriptor of its own, which shares f's flags; O_DIRECT in
+// them asks for aligned writes, and with mode.Medium reads may be of any range. f stays the caller's.
+func FromFile(f *os.File, mode dataplane.Mode) (dataplane.Device, error) {
+	var d *device
+	err := withFD(f, func(open uintptr) error {
+		flags, err := unix.FcntlInt(open, unix.F_GETFL, 0)
+		if err != nil {
+			return err
+		}
+		fd, err := unix.FcntlInt(open, unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		if d, err = newPathDevice(fd, f.Name(), mode, mode.Medium && flags&unix.O_DIRECT != 0); err != nil {
+			_ = unix.Close(fd)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", f.Name(), border(err))
+	}
+	return d, nil
+}
+
+// withFD calls do with the file's descriptor, which stays open meanwhile.
+func withFD(f *os.File, do func(fd uintptr) error) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var done error
+	err = conn.Control(func(fd uintptr) { done = do(fd) })
+	return errors.Join(err, done)
+}
+
 func openPath(ctx context.Context, path string, mode dataplane.Mode) (dataplane.Device, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
 		return nil, err
 	}
-	kind := st.Mode & unix.S_IFMT
-	if kind != unix.S_IFREG && kind != unix.S_IFBLK {
-		return nil, fmt.Errorf("neither a file nor a block device: %w", dataplane.ErrNotSupported)
+	if err := checkKind(&st); err != nil {
+		return nil, err
 	}
+	kind := st.Mode & unix.S_IFMT
 	fd, direct, err := openRaw(path, mode, kind == unix.S_IFBLK)
 	if err != nil {
 		return nil, err
@@ -91,6 +127,9 @@ func newPathDevice(fd int, path string, mode dataplane.Mode, direct bool) (*devi
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, err
 	}
+	if err := checkKind(&st); err != nil {
+		return nil, err
+	}
 	absolute, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
@@ -129,6 +168,13 @@ func (f *device) goDirect() error {
 	f.release = func() {
 		_ = unix.Close(fd)
 		release()
+	}
+	return nil
+}
+
+func checkKind(st *unix.Stat_t) error {
+	if kind := st.Mode & unix.S_IFMT; kind != unix.S_IFREG && kind != unix.S_IFBLK {
+		return fmt.Errorf("neither a file nor a block device: %w", dataplane.ErrNotSupported)
 	}
 	return nil
 }

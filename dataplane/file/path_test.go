@@ -113,3 +113,53 @@ func TestOpenPathRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestFromFile: a device on an open file keeps the contract, takes no lock and leaves the file to its owner.
+func TestFromFile(t *testing.T) {
+	drivertest.Device(t, func(t *testing.T, size int64) dataplane.Device {
+		f, err := os.OpenFile(rawFile(t, size), os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		d, err := file.FromFile(f, dataplane.Mode{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	})
+	path := rawFile(t, 4096)
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := file.FromFile(f, dataplane.Mode{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := file.OpenPath(t.Context(), path, dataplane.Mode{})
+	if err != nil {
+		t.Fatalf("it holds a lock: %v", err)
+	}
+	if err := errors.Join(other.Close(), d.Close()); err != nil {
+		t.Error(err)
+	}
+	if _, err := f.WriteAt([]byte("x"), 0); err != nil {
+		t.Errorf("the file was closed: %v", err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := file.FromFile(f, dataplane.Mode{}); err == nil {
+		t.Error("a closed file became a device")
+	}
+	pipe, end, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pipe.Close()
+	defer end.Close()
+	if _, err := file.FromFile(pipe, dataplane.Mode{}); !errors.Is(err, dataplane.ErrNotSupported) {
+		t.Errorf("of a pipe: %v", err)
+	}
+}
