@@ -153,7 +153,7 @@ func (c *cli) addCommands(root *cobra.Command) {
 	add(groupAccess, c.attachCommand(), c.detachCommand(), c.exportCommand(), c.unexportCommand(), c.attachmentsCommand(), c.exportsCommand(), c.serveCommand())
 	add(groupDevices, c.copyCommand(), c.checksumCommand(), c.verifyCommand())
 	add(groupNode, c.statusCommand(), c.healthCommand(), c.configCommand(), c.servicesCommand(), c.poolsCommand(), c.eventsCommand(), c.catalogCommand(), c.versionCommand())
-	add(groupNode, c.pkiCommand())
+	add(groupNode, c.pkiCommand(), c.ddCommand())
 	root.SetHelpCommand(helpCommand())
 	root.AddCommand(c.manCommand(), exitCodesTopic())
 }

@@ -1,4 +1,5 @@
-// Command cvol is the command line of the cvold agent: it speaks to the agent of this node through its unix socket.
+// Command cvol is the command line of the cvold agent: it speaks to the agent of this node through its unix socket. Called
+// by the name dd it is a dd.
 package main
 
 import (
@@ -13,6 +14,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// The first signal ends what runs in good order, the second one ends cvol.
 	context.AfterFunc(ctx, stop)
+	if calledDD(os.Args) {
+		os.Exit(asDD(os.Args, os.Stderr).run(ctx))
+	}
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
