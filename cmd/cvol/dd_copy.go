@@ -283,7 +283,8 @@ func (j *ddJob) copied() int64 { return j.progress.Snapshot().VerifiedBytes + j.
 
 // counts are what dd would have read and written by now.
 func (j *ddJob) counts() ddCount {
-	c := ddCount{read: j.copied(), written: j.copied(), ibs: j.ibs, obs: j.obs}
+	n := j.copied()
+	c := ddCount{read: n, written: n, counted: n, ibs: j.ibs, obs: j.obs}
 	if j.finished && j.length < j.wanted {
 		// The target is full: dd has read the records up to the one of which nothing, or not all, could be written.
 		c.read = (j.length/j.obs + 1) * j.obs
@@ -291,6 +292,9 @@ func (j *ddJob) counts() ddCount {
 			c.read += min(j.ibs-rest, math.MaxInt64-c.read)
 		}
 		c.read = min(c.read, j.wanted)
+		if j.oneBuffer { // where dd does not count the record that was cut
+			c.counted -= c.counted % j.obs
+		}
 	}
 	return c
 }

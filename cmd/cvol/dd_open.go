@@ -130,6 +130,9 @@ func (j *ddJob) openTarget(ctx context.Context) error {
 		return err
 	}
 	if t.kind == ddFile {
+		if j.seek > 0 && j.seek < j.obs && !j.noTruncate {
+			return otherDD("seek= is within the first block") // versions of dd differ in where the file ends then
+		}
 		if err := j.plan(); err != nil {
 			return err
 		}

@@ -26,10 +26,11 @@ type ddReport struct {
 	told int
 }
 
-// ddCount is what was read and written, in bytes, and the sizes of the records to count it in.
+// ddCount is what was read and written, in bytes, and the sizes of the records to count it in. Of what was written, counted
+// bytes are in records.
 type ddCount struct {
-	read, written int64
-	ibs, obs      int64
+	read, written, counted int64
+	ibs, obs               int64
 }
 
 // watch tells at each SIGUSR1, and with status=progress every second, until stop is called.
@@ -73,7 +74,7 @@ func (r *ddReport) tell() {
 	if r.told > 0 {
 		text, r.told = "\n", 0
 	}
-	text += fmt.Sprintf("%s records in\n%s records out\n", ddRecords(c.read, c.ibs), ddRecords(c.written, c.obs))
+	text += fmt.Sprintf("%s records in\n%s records out\n", ddRecords(c.read, c.ibs), ddRecords(c.counted, c.obs))
 	if r.status != ddStatusNoTransfer {
 		passed := time.Since(r.started).Seconds()
 		text += ddTransferred(c.written, passed, fmt.Sprintf("%.6g s", passed)) + "\n"

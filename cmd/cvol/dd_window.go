@@ -93,18 +93,25 @@ type ddTarget struct {
 
 func (t ddTarget) ZeroAt(off, n int64, mode dataplane.ZeroMode) error {
 	if t.zeroes == ddOverwrite {
-		return t.overwrite(off, n)
+		return t.overwrite(off, n, mode)
 	}
 	mode.MayUnmap = t.zeroes == ddUnmap
-	if !t.aligned {
+	if !t.aligned || mode.FastOnly {
 		return t.ddWindow.ZeroAt(off, n, mode)
 	}
 	mode.FastOnly = true
 	err := t.ddWindow.ZeroAt(off, n, mode)
 	if errors.Is(err, dataplane.ErrNotSupported) {
-		return t.overwrite(off, n)
+		return t.overwrite(off, n, dataplane.ZeroMode{})
 	}
 	return err
+}
+
+// Info has no FastZero where zeroes are written.
+func (t ddTarget) Info() dataplane.Info {
+	info := t.ddWindow.Info()
+	info.FastZero = info.FastZero && t.zeroes != ddOverwrite
+	return info
 }
 
 // ddZeroPage in bytes is how many zeroes are written at once.
@@ -119,7 +126,13 @@ var ddZeroPages = sync.OnceValues(func() ([]byte, error) {
 	return p, nil
 })
 
-func (t ddTarget) overwrite(off, n int64) error {
+func (t ddTarget) overwrite(off, n int64, mode dataplane.ZeroMode) error {
+	if err := t.check(off, n); err != nil {
+		return err
+	}
+	if mode.FastOnly {
+		return fmt.Errorf("fast zero of %d bytes: %w", n, dataplane.ErrNotSupported)
+	}
 	zeroes, err := ddZeroPages()
 	for err == nil && n > 0 {
 		piece := min(n, ddZeroPage)
