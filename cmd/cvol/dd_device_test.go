@@ -29,7 +29,7 @@ func allocated(t *testing.T, path string) int64 {
 
 // loopDevice is a block device over a file with the content. Who is not root, or in a container without loop devices,
 // has none.
-func loopDevice(t *testing.T, content []byte) string {
+func loopDevice(t *testing.T, content []byte, options ...string) string {
 	t.Helper()
 	losetup := program.Need(t, "losetup")
 	if os.Geteuid() != 0 {
@@ -39,7 +39,7 @@ func loopDevice(t *testing.T, content []byte) string {
 	if err := os.WriteFile(path, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(losetup, "--find", "--show", path).CombinedOutput()
+	out, err := exec.Command(losetup, append(options, "--find", "--show", path)...).CombinedOutput()
 	if err != nil {
 		t.Skipf("no loop device here: %v: %s", err, out)
 	}
@@ -301,21 +301,67 @@ func TestDDInterrupted(t *testing.T) {
 	}
 }
 
-// TestDDFull: a file system that is full.
-func TestDDFull(t *testing.T) {
+// mounted is a directory with a file system of that kind.
+func mounted(t *testing.T, kind, options string) string {
+	t.Helper()
 	mount := program.Need(t, "mount")
 	if os.Geteuid() != 0 {
 		t.Skip("mounting needs root")
 	}
-	full := t.TempDir()
-	if out, err := exec.Command(mount, "-t", "tmpfs", "-o", "size=1M", "cvol-dd", full).CombinedOutput(); err != nil {
-		t.Skipf("no tmpfs can be mounted here: %v: %s", err, out)
+	dir := t.TempDir()
+	if out, err := exec.Command(mount, "-t", kind, "-o", options, "cvol-dd", dir).CombinedOutput(); err != nil {
+		t.Skipf("no %s can be mounted here: %v: %s", kind, err, out)
 	}
 	t.Cleanup(func() {
-		if err := syscall.Unmount(full, 0); err != nil {
+		if err := syscall.Unmount(dir, 0); err != nil {
 			t.Error(err)
 		}
 	})
+	return dir
+}
+
+// TestDDWithoutDirect: on a file system without direct I/O, and without holes or allocation, a probe for it fails, and
+// without it all works.
+func TestDDWithoutDirect(t *testing.T) {
+	base := mounted(t, "ramfs", "mode=700")
+	w := ddWorld{source: holes(2_500_000), target: noise(3 << 20)}
+	for _, text := range []string{
+		"count=0 if=s of=t iflag=direct",
+		"count=0 if=s of=t oflag=direct",
+		"count=0 if=s of=new oflag=direct",
+		"if=s of=t count=2097152 bs=1M iflag=count_bytes conv=fdatasync",
+		"if=s of=new bs=1M conv=sparse",
+		"if=/dev/zero of=t bs=1000 count=777 conv=notrunc",
+	} {
+		ours, theirs, a, b := bothDD(t, base, w, text)
+		if ours.handed != "" || strings.Contains(text, "direct") != (ours.code == exitOther) {
+			t.Errorf("%s: %+v", text, ours)
+		}
+		compareDD(t, text, ours, theirs, a, b)
+	}
+}
+
+// TestDDLargeSectors: a tail on a device whose sectors are larger than those of the copy.
+func TestDDLargeSectors(t *testing.T) {
+	device := loopDevice(t, noise(2<<20), "--sector-size", "4096")
+	dir := t.TempDir()
+	w := ddWorld{source: holes(1_000_001)}
+	w.make(t, dir)
+	for _, flags := range []string{"", "oflag=direct iflag=direct"} {
+		want := append(bytes.Clone(w.source), noise(2 << 20)[len(w.source):]...)
+		r := runOurs(t, dir, append(ddLine("if=s bs=8k "+flags, dir), "of="+device))
+		if r.code != exitOK || r.handed != "" || !bytes.Equal(contentOf(t, device), want) {
+			t.Errorf("%s: %+v", flags, r)
+		}
+	}
+	if r := runOurs(t, dir, append(ddLine("if=s bs=512 seek=1", dir), "of="+device)); r.handed == "" {
+		t.Errorf("within a sector: %+v", r)
+	}
+}
+
+// TestDDFull: a file system that is full.
+func TestDDFull(t *testing.T) {
+	full := mounted(t, "tmpfs", "size=1M")
 	dir := t.TempDir()
 	ddWorld{source: noise(5 << 20)}.make(t, dir)
 	for _, conv := range []string{"fsync", "sparse"} {

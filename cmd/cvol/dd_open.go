@@ -238,7 +238,7 @@ func (j *ddJob) plan() error {
 		return otherDD("%d bytes are too many", j.length)
 	case !endless && j.skip%s.block() != 0 || j.seek%t.block() != 0:
 		return otherDD("offsets are not those of blocks")
-	case j.inputFlags&unix.O_DIRECT != 0 && (j.ibs%ddDirectBlock != 0 || j.skip%ddDirectBlock != 0):
+	case j.inputFlags&unix.O_DIRECT != 0 && (j.ibs%ddDirectBlock != 0 || j.skip%ddDirectBlock != 0 || max(j.count, 0)%ddDirectBlock != 0):
 		return otherDD("iflag=direct with blocks that are not aligned")
 	case j.outputFlags&unix.O_DIRECT != 0 && (j.obs%ddDirectBlock != 0 || j.seek%ddDirectBlock != 0):
 		return otherDD("oflag=direct with blocks that are not aligned")

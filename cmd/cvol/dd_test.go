@@ -237,6 +237,7 @@ var ddLines = []struct {
 	{"if=s of=t bs=4096 oflag=direct skip=1 seek=3 conv=notrunc", false},
 	{"if=s of=t bs=1000 oflag=direct", true},
 	{"if=s of=t bs=512 iflag=direct", true},
+	{"if=s of=t bs=4096 iflag=direct,count_bytes count=42", true},
 	{"if=/dev/zero of=t conv=notrunc bs=1000 count=77 seek=3", false},
 	{"if=/dev/zero of=t conv=notrunc bs=4k count=7 seek=3 oflag=direct", false},
 	// Flags, conversions and status.
