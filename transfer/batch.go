@@ -80,6 +80,14 @@ func (b *batch) merge(next *batch) {
 	b.slots += next.slots
 }
 
+// spoil marks the chunk and all behind it.
+func (b *batch) spoil(chunk int64) {
+	b.bad = orFalse(b.bad, len(b.digests))
+	for i := chunk - b.first; i < int64(len(b.bad)); i++ {
+		b.bad[i] = true
+	}
+}
+
 func orFalse(flags []bool, n int) []bool {
 	if flags == nil {
 		return make([]bool, n)

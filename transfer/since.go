@@ -18,7 +18,7 @@ func CheckManifest(path string) (h ManifestHeader, root Root, err error) {
 		_, err = m.Next()
 	}
 	if err != io.EOF {
-		return h, root, fmt.Errorf("manifest %s: %w", path, err)
+		return h, root, fmt.Errorf("read manifest %s: %w", path, err)
 	}
 	root, err = m.Root()
 	return m.Header(), root, err

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// verify returns nil when the target gives back the batch's digests, and a *MismatchError when chunks of it, marked bad, never
-// do: the others are verified then. Chunks that differ are copied again, from the
+// verify returns nil when the target gives back the batch's digests, and a *MismatchError when a chunk of it never does: those
+// before it are verified then, all others marked bad. Chunks that differ are copied again, from the
 // source read anew; in Compare the first time is how a chunk gets copied at all.
 func (c *copier) verify(ctx context.Context, b *batch) error {
 	first, count := b.first, int64(len(b.digests))
@@ -31,10 +31,7 @@ func (c *copier) verify(ctx context.Context, b *batch) error {
 			c.report(differ)
 		}
 		if try == tries {
-			b.bad = orFalse(b.bad, len(b.digests))
-			for _, m := range differ {
-				b.bad[m.Chunk-b.first] = true
-			}
+			b.spoil(differ[0].Chunk)
 			return differ[0]
 		}
 		choose(b, differ)

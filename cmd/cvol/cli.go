@@ -151,9 +151,9 @@ func (c *cli) addCommands(root *cobra.Command) {
 	add(groupVolumes, c.manageCommand(), c.manageableCommand(), c.unmanageCommand())
 	add(groupMigrations, c.migrateCommand(), c.migrationCommand(), c.transfersCommand(), c.throttleCommand())
 	add(groupAccess, c.attachCommand(), c.detachCommand(), c.exportCommand(), c.unexportCommand(), c.attachmentsCommand(), c.exportsCommand(), c.serveCommand())
-	add(groupDevices, c.copyCommand(), c.checksumCommand(), c.verifyCommand())
+	add(groupDevices, c.copyCommand(), c.checksumCommand(), c.verifyCommand(), c.ddCommand())
 	add(groupNode, c.statusCommand(), c.healthCommand(), c.configCommand(), c.servicesCommand(), c.poolsCommand(), c.eventsCommand(), c.catalogCommand(), c.versionCommand())
-	add(groupNode, c.pkiCommand(), c.ddCommand())
+	add(groupNode, c.pkiCommand())
 	root.SetHelpCommand(helpCommand())
 	root.AddCommand(c.manCommand(), exitCodesTopic())
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -184,18 +183,8 @@ func (j *ddJob) zeroes() ddZeroes {
 // ddCopy makes the first size bytes of target those of source, verified by what medium gives back.
 func ddCopy(ctx context.Context, source, target, medium dataplane.Device, size int64, p *transfer.Progress) error {
 	g := transfer.NewGeometry(size)
-	dir, err := os.MkdirTemp("", "cvol-dd-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	checkpoint, err := transfer.CreateCheckpoint(filepath.Join(dir, "checkpoint"), transfer.CheckpointHeader{Geometry: g})
-	if err != nil {
-		return err
-	}
-	defer checkpoint.Close()
 	return transfer.Copy(ctx, source, target, transfer.Config{
-		Geometry: g, Verifier: transfer.NewVerifier(medium, g), Checkpoint: checkpoint, Progress: p,
+		Geometry: g, Verifier: transfer.NewVerifier(medium, g), Progress: p,
 	})
 }
 

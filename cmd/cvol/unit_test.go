@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cvold/cvold/client"
+	"github.com/cvold/cvold/transfer"
 )
 
 func TestParseSize(t *testing.T) {
@@ -167,6 +168,10 @@ func TestExitCodes(t *testing.T) {
 		{&client.UnreachableError{Err: syscall.EACCES}, exitForbidden},
 		{&migrationFailed{}, exitMigrationFailed},
 		{&differsError{}, exitDiffers},
+		{&transfer.MismatchError{}, exitDiffers},
+		{transfer.ErrUnreadable, exitUnreadable},
+		{&refusedCopy{}, exitRefused},
+		{errSameDevice, exitRefused},
 		{context.DeadlineExceeded, exitTimeout},
 		{context.Canceled, exitInterrupted},
 	}
