@@ -32,6 +32,7 @@ type device struct {
 	fd      int
 	direct  int // the file once more, past the page cache; 0: not
 	gate    gate
+	writing sync.Mutex
 
 	sync    sync.Mutex // one at a time: the kernel reports a failed flush to one caller only
 	syncErr error      // the first failure, which stays
@@ -144,11 +145,10 @@ func (f *device) WriteAt(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	defer f.gate.leave()
-	fd := f.fd
 	if f.direct != 0 && aligned(p, off) {
-		fd = f.direct
+		return f.inPieces("write", p, off, func(p []byte, off int64) (int, error) { return writeSome(f.direct, p, off) })
 	}
-	return f.inPieces("write", p, off, func(p []byte, off int64) (int, error) { return writeSome(fd, p, off) })
+	return f.inPieces("write", p, off, f.writeBuffered)
 }
 
 // inPieces moves p by calls of move, and stops between them when the device is closed.
@@ -164,6 +164,14 @@ func (f *device) inPieces(what string, p []byte, off int64, move func([]byte, in
 		}
 	}
 	return done, nil
+}
+
+// writeBuffered writes through the page cache, one call at a time: the kernel does not do two for one file, but lets the
+// second one spin on a processor that could read or digest meanwhile.
+func (f *device) writeBuffered(p []byte, off int64) (int, error) {
+	f.writing.Lock()
+	defer f.writing.Unlock()
+	return writeSome(f.fd, p, off)
 }
 
 // readBuffered reads through the page cache.
