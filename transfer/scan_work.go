@@ -14,6 +14,13 @@ import (
 // its full speed, and what small chunks cost beside their bytes is shared by many.
 const scanBytes = 1 << 20
 
+// The first window is small, so that reading begins at once: a file system looks for the next hole in all that is before
+// it. Each is longer than the one before, for reading a window takes longer than asking for the next one.
+const (
+	firstWindow  = 256
+	windowGrowth = 4
+)
+
 // scanner is one Scan. Pieces pass through it in order:
 //
 //	plan ─▶ (workers: read, digest) ─▶ collect
@@ -73,8 +80,8 @@ func (s *scanner) run(ctx context.Context, first, end int64, cut *canonical) err
 
 // plan cuts the chunks into pieces.
 func (s *scanner) plan(ctx context.Context, first, end int64) error {
-	for ; first < end; first += windowChunks {
-		count := min(windowChunks, end-first)
+	for window := int64(firstWindow); first < end; window = min(window*windowGrowth, windowChunks) {
+		count := min(window, end-first)
 		data := all(count)
 		if !s.ReadHoles {
 			var err error
@@ -85,6 +92,7 @@ func (s *scanner) plan(ctx context.Context, first, end int64) error {
 		if err := s.planWindow(ctx, first, data); err != nil {
 			return err
 		}
+		first += count
 	}
 	return nil
 }
