@@ -191,7 +191,7 @@ type differsError struct{ how string }
 
 func (e *differsError) Error() string { return e.how }
 
-// readManifest reads a manifest's file to its end, and so makes sure that it is whole.
+// readManifest is transfer.CheckManifest; a file that is not there is errNoManifest.
 func readManifest(path string) (transfer.ManifestHeader, transfer.Root, error) {
 	h, root, err := transfer.CheckManifest(path)
 	if errors.Is(err, fs.ErrNotExist) {
