@@ -22,7 +22,7 @@ STATICCHECK := go tool -modfile=tools/go.mod staticcheck
 # The race detector needs cgo, and that a compiler.
 RACE = $$(if command -v gcc >/dev/null; then echo -race; else echo 'no gcc: tests run without -race' >&2; fi)
 
-.PHONY: help build setup test lint check fuzz bench bench-nbd cover campaign test-clients test-vm demo clean install
+.PHONY: help build setup test lint check fuzz bench bench-nbd bench-copy cover campaign test-clients test-vm demo clean install
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,9 @@ bench: ## run the benchmarks: BENCH=regexp PKG=./transfer
 
 bench-nbd: build setup ## measure NBD beside nbdkit, qemu-nbd and nbdcopy: a table (some minutes; ARGS='-case REGEXP -n 9')
 	go run ./test/benchnbd $(ARGS)
+
+bench-copy: build setup ## measure cvol copy beside dd, qemu-img, nbdcopy and rsync: a table (some minutes; ARGS='-case REGEXP -n 9 -disk-dir DIR')
+	go run ./test/benchcopy $(ARGS)
 
 cover: setup ## write coverage.out and print the total
 	go test -timeout $(TEST_TIMEOUT) -coverprofile=coverage.out -coverpkg=./... $(PKG)
