@@ -1,20 +1,16 @@
 package transfer
 
 import (
+	"sort"
 	"sync"
 	"sync/atomic"
 )
 
 // batch is a stretch of chunks that is flushed, verified and recorded together.
 type batch struct {
-	first   int64
-	digests []Digest // of the source; zero digests where nothing need be read
-	chosen  []bool   // the chunks that are being copied now
-	held    []bool   // the chunks that the target held already
-	base    []Digest // what the target is known to hold, or nil
-	bad     []bool   // the chunks that must not be recorded: not read whole, or different whatever one does; or nil
-	data    int64    // chunks that must be read
-	slots   int      // of the copier, held
+	parts []*part // one behind the other
+	data  int64   // chunks that must be read
+	slots int     // of the copier, held
 
 	pending sync.WaitGroup
 	open    atomic.Int64 // jobs pending
@@ -22,77 +18,52 @@ type batch struct {
 	err     error
 }
 
-// newBatch takes the chunks from first; data says which must be read.
-func newBatch(first int64, data []bool, z *zeroDigests) *batch {
-	b := &batch{
-		first: first, digests: make([]Digest, len(data)), chosen: all(int64(len(data))), held: make([]bool, len(data)),
-		slots: 1,
-	}
-	for i := range data {
-		if !data[i] {
-			b.digests[i] = z.of(first + int64(i))
-			continue
-		}
-		b.data++
-	}
-	return b
-}
+// first is the batch's first chunk, end the one after its last.
+func (b *batch) first() int64 { return b.parts[0].first }
+func (b *batch) end() int64   { return b.parts[len(b.parts)-1].end() }
 
-// end is the chunk after the batch's last.
-func (b *batch) end() int64 { return b.first + int64(len(b.digests)) }
-
-// runs are the batch's digests, but for the chunks that could not be read whole.
-func (b *batch) runs() (runs []Run) {
-	from := 0
-	for i := 0; i <= len(b.digests); i++ {
-		if i < len(b.digests) && !b.isBad(i) {
-			continue
-		}
-		if i > from {
-			runs = append(runs, Run{First: b.first + int64(from), Count: int64(i - from), Digests: b.digests[from:i]})
-		}
-		from = i + 1
-	}
-	return runs
-}
-
-func (b *batch) isBad(i int) bool { return b.bad != nil && b.bad[i] }
-
-// keep says whether the target is known to hold the i-th chunk's digest; then there is nothing to copy.
-func (b *batch) keep(i int64) bool {
-	if b.base == nil || b.base[i] != b.digests[i] {
-		return false
-	}
-	b.chosen[i], b.held[i] = false, true
-	return true
+// at is the part that has the chunk.
+func (b *batch) at(chunk int64) *part {
+	return b.parts[sort.Search(len(b.parts), func(i int) bool { return b.parts[i].end() > chunk })]
 }
 
 // merge takes the next batch in, which begins where b ends; the work on both is done.
 func (b *batch) merge(next *batch) {
-	if b.bad != nil || next.bad != nil {
-		b.bad = append(orFalse(b.bad, len(b.digests)), orFalse(next.bad, len(next.digests))...)
-	}
-	b.digests = append(b.digests, next.digests...)
-	b.chosen = append(b.chosen, next.chosen...)
-	b.held = append(b.held, next.held...)
-	b.base = nil
+	b.parts = append(b.parts, next.parts...)
 	b.data += next.data
 	b.slots += next.slots
 }
 
-// spoil marks the chunk and all behind it.
-func (b *batch) spoil(chunk int64) {
-	b.bad = orFalse(b.bad, len(b.digests))
-	for i := chunk - b.first; i < int64(len(b.bad)); i++ {
-		b.bad[i] = true
+// runs are the batch's digests, but for the chunks that must not be recorded.
+func (b *batch) runs() (runs []Run) {
+	for _, p := range b.parts {
+		runs = p.runs(runs)
 	}
+	return runs
 }
 
-func orFalse(flags []bool, n int) []bool {
-	if flags == nil {
-		return make([]bool, n)
+// digests is how many the runs have.
+func (b *batch) digests() (n int) {
+	for _, p := range b.parts {
+		n += len(p.digests)
 	}
-	return flags
+	return n
+}
+
+// spoil marks the chunk and all behind it: they must not be recorded.
+func (b *batch) spoil(chunk int64, z *zeroDigests) {
+	for _, p := range b.parts {
+		if p.end() <= chunk {
+			continue
+		}
+		p.expand(z)
+		if p.bad == nil {
+			p.bad = make([]bool, p.count)
+		}
+		for i := max(chunk-p.first, 0); i < p.count; i++ {
+			p.bad[i] = true
+		}
+	}
 }
 
 // add takes a job.

@@ -127,7 +127,7 @@ func (c *copier) mergeMore(b *batch, flushed <-chan *batch) (next *batch) {
 			if !ok {
 				return nil
 			}
-			if n.first != b.end() || b.data+n.data > most || n.end()-b.first > windowChunks {
+			if n.first() != b.end() || b.data+n.data > most || n.end()-b.first() > windowChunks {
 				return n
 			}
 			b.merge(n)
@@ -165,14 +165,14 @@ func (r *recorder) next(there *batch, flushed <-chan *batch) (b *batch, ok bool,
 
 // add takes a verified batch.
 func (r *recorder) add(b *batch) error {
-	if r.digest+len(b.digests) > MaxAppendDigests {
+	if r.digest+b.digests() > MaxAppendDigests {
 		if err := r.record(); err != nil {
 			return err
 		}
 	}
 	r.waits = append(r.waits, b)
 	r.slots += b.slots
-	r.digest += len(b.digests)
+	r.digest += b.digests()
 	if r.slots < recordBatches {
 		return nil
 	}
@@ -195,34 +195,15 @@ func (r *recorder) record() error {
 	}
 	observe(r.Observers.Append, began)
 	for _, b := range r.waits {
-		r.Progress.verified(r.count(b))
+		for _, p := range b.parts {
+			added, unread := p.counts(r.Geometry, &r.zero)
+			r.Progress.verified(added)
+			r.unread = r.unread || unread
+		}
 	}
 	for range r.slots {
 		<-r.copier.slots
 	}
 	r.waits, r.slots, r.digest = r.waits[:0], 0, 0
 	return nil
-}
-
-// count is what the batch adds to the progress.
-func (c *copier) count(b *batch) (n counts) {
-	for i, d := range b.digests {
-		_, size := c.Range(b.first + int64(i))
-		zero := d == c.zero.of(b.first+int64(i))
-		switch {
-		case b.isBad(i):
-			c.unread = true
-			continue
-		case zero:
-			n.zeroBytes += size
-			n.zeroChunks++
-		case b.held[i]:
-			n.skippedBytes += size
-			n.dataChunks++
-		default:
-			n.dataChunks++
-		}
-		n.bytes += size
-	}
-	return n
 }

@@ -21,8 +21,6 @@ const (
 	// batchBytes of data make a batch, the unit of planning: small enough that what is read back is still in the
 	// processor's cache where the target is memory. Batches that wait for the same step go through it together.
 	batchBytes = 8 << 20
-	// maxBatchChunks bounds a batch that is mostly holes.
-	maxBatchChunks = 4 << 10
 	// maxBatches are under way at a time: some being copied, some being flushed, some being verified, some waiting. After
 	// a crash at most so many are copied again.
 	maxBatches = 32

@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/cvold/cvold/dataplane"
@@ -36,6 +37,23 @@ func (e *end) dataChunks(ctx context.Context, first, count int64) ([]bool, error
 	}
 	return data, nil
 }
+
+// isZero says that the device calls count chunks from first zeroes. One that cannot say has to be asked for them.
+func (e *end) isZero(ctx context.Context, first, count int64) bool {
+	off, _ := e.geometry.Range(first)
+	n := e.aligned(e.geometry.Bytes(first, count))
+	next := off
+	err := e.device.Extents(ctx, off, n, func(x dataplane.Extent) error {
+		if !x.Zero || x.Offset != next || x.Length <= 0 {
+			return errNotZero
+		}
+		next = x.End()
+		return nil
+	})
+	return err == nil && next == off+n
+}
+
+var errNotZero = errors.New("not zero")
 
 // mark sets first to last, both included.
 func mark(data []bool, first, last int64) {

@@ -44,10 +44,9 @@ func (c *copier) planWindow(ctx context.Context, first, count int64, copied chan
 	return nil
 }
 
-// cut is how many of the chunks make the next batch.
+// cut is how many of the chunks make the next batch: as many as have a batch's data.
 func (c *copier) cut(data []bool) int64 {
 	left := c.batch
-	data = data[:min(len(data), maxBatchChunks)]
 	for i, read := range data {
 		if read {
 			if left == 0 {
@@ -61,26 +60,52 @@ func (c *copier) cut(data []bool) int64 {
 
 // prepare makes the batch of the chunks from first, with what the target is known to hold.
 func (c *copier) prepare(first int64, data []bool) (*batch, error) {
-	b := newBatch(first, data, &c.zero)
-	if c.Unreadable != nil {
-		b.bad = make([]bool, len(data))
+	b := &batch{slots: 1}
+	for len(data) > 0 {
+		n := 1
+		for n < len(data) && data[n] == data[0] {
+			n++
+		}
+		p := newHole(first, int64(n))
+		if data[0] {
+			p = newData(first, int64(n))
+			b.data += p.count
+		}
+		if err := c.recall(p); err != nil {
+			return nil, err
+		}
+		b.parts = append(b.parts, p)
+		first, data = first+p.count, data[n:]
+	}
+	return b, nil
+}
+
+// recall notes what the target is known to hold, and leaves out what is so already.
+func (c *copier) recall(p *part) error {
+	hole := p.hole()
+	if c.Unreadable != nil && !hole {
+		p.bad = make([]bool, p.count)
 	}
 	switch {
 	case c.since != nil:
-		var err error
-		if b.base, err = c.since.digests(first, int64(len(data))); err != nil {
-			return nil, err
+		base, err := c.since.digests(p.first, p.count)
+		if err != nil {
+			return err
 		}
+		p.expand(&c.zero)
+		p.base = base
+	case c.TargetIsZero && hole:
+		p.whole = false
 	case c.TargetIsZero:
-		b.base = make([]Digest, len(data))
-		for i := range b.base {
-			b.base[i] = c.zero.of(first + int64(i))
+		p.base = make([]Digest, p.count)
+		for i := range p.base {
+			p.base[i] = c.zero.of(p.first + int64(i))
 		}
 	}
-	for i := range data {
-		if !data[i] {
-			b.keep(int64(i))
+	if hole && p.base != nil {
+		for i := range p.count {
+			p.keep(i)
 		}
 	}
-	return b, nil
+	return nil
 }

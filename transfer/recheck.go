@@ -37,8 +37,8 @@ func Recheck(ctx context.Context, verifier Verifier, c *Checkpoint, progress *Pr
 	}
 }
 
-// recheckChunks are asked for at a time: as many as a batch of data has, so that an answer takes seconds at most.
-const recheckChunks = maxBatchChunks
+// recheckChunks are asked for at a time: an answer takes seconds at most where all is data.
+const recheckChunks = 4 << 10
 
 // recheck returns the chunks of the range that differ; all of them count as verified.
 func recheck(ctx context.Context, verifier Verifier, c *Checkpoint, zero *zeroDigests, first, count int64) (differ []int64, err error) {

@@ -38,6 +38,17 @@ func (r *Run) UnmarshalJSON(text []byte) error {
 	return r.Validate()
 }
 
+// follows checks that the run is valid, begins at next and does not reach past end: ErrOrder.
+func (r Run) follows(next, end int64) error {
+	if err := r.Validate(); err != nil {
+		return err
+	}
+	if r.First != next || r.End() > end {
+		return fmt.Errorf("run %d+%d where %d was due: %w", r.First, r.Count, next, ErrOrder)
+	}
+	return nil
+}
+
 // digest is that of one of the run's chunks.
 func (r Run) digest(chunk int64, z *zeroDigests) Digest {
 	switch {
@@ -110,12 +121,8 @@ func repeatedSpans(r Run, z *zeroDigests, fn func(span) error) error {
 func expand(runs []Run, first, count int64, z *zeroDigests) ([]Digest, error) {
 	digests := make([]Digest, 0, count)
 	for _, r := range runs {
-		next := first + int64(len(digests))
-		if err := r.Validate(); err != nil {
+		if err := r.follows(first+int64(len(digests)), first+count); err != nil {
 			return nil, err
-		}
-		if r.First != next || r.End() > first+count {
-			return nil, fmt.Errorf("run %d+%d where %d was due: %w", r.First, r.Count, next, ErrOrder)
 		}
 		for chunk := r.First; chunk < r.End(); chunk++ {
 			digests = append(digests, r.digest(chunk, z))

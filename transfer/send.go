@@ -26,7 +26,7 @@ func Send(ctx context.Context, source dataplane.Device, w io.Writer, config Conf
 	s := &sender{
 		copier: &copier{Config: config, source: e, zero: config.zeroDigests()},
 		out:    w, root: NewRootHash(config.Geometry),
-		parts: make(chan *part, streamWorkers), buffers: make(chan []byte, streamWorkers),
+		parts: make(chan *parcel, streamWorkers), buffers: make(chan []byte, streamWorkers),
 	}
 	config.Progress.begin(PhaseCopying, config.VolumeSize, 0)
 	if err := s.run(ctx); err != nil {
@@ -41,12 +41,12 @@ type sender struct {
 	*copier
 	out     io.Writer
 	root    *RootHash
-	parts   chan *part // in the order of the source
+	parts   chan *parcel // in the order of the source
 	buffers chan []byte
 }
 
-// part is a chunk on its way out. buf is nil for a hole.
-type part struct {
+// parcel is a chunk on its way out. buf is nil for a hole.
+type parcel struct {
 	chunk int64
 	buf   []byte
 	done  chan struct{} // closed when buf is filled
@@ -76,7 +76,7 @@ func (s *sender) read(ctx context.Context, g *errgroup.Group) error {
 			}
 		}
 		for i := range data {
-			p := &part{chunk: first + int64(i), done: make(chan struct{})}
+			p := &parcel{chunk: first + int64(i), done: make(chan struct{})}
 			if err := s.begin(ctx, g, p, data[i]); err != nil {
 				return err
 			}
@@ -85,7 +85,7 @@ func (s *sender) read(ctx context.Context, g *errgroup.Group) error {
 	return nil
 }
 
-func (s *sender) begin(ctx context.Context, g *errgroup.Group, p *part, data bool) error {
+func (s *sender) begin(ctx context.Context, g *errgroup.Group, p *parcel, data bool) error {
 	if data {
 		select {
 		case p.buf = <-s.buffers:
@@ -103,7 +103,7 @@ func (s *sender) begin(ctx context.Context, g *errgroup.Group, p *part, data boo
 }
 
 // fill reads a part.
-func (s *sender) fill(ctx context.Context, p *part) error {
+func (s *sender) fill(ctx context.Context, p *parcel) error {
 	_, n := s.Range(p.chunk)
 	if s.Limiter != nil {
 		if err := s.Limiter.WaitN(ctx, int(n)); err != nil {

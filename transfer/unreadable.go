@@ -67,10 +67,14 @@ func (m *ErrorMap) Bytes() (n int64) {
 	return n
 }
 
-// salvage reads what it can of a chunk, in smaller and smaller pieces, and notes the blocks that it cannot, which are zeroes
+// salvage reads what it can of the part's i-th chunk, in smaller and smaller pieces, and notes the blocks that it cannot, which are zeroes
 // in what it returns.
-func (c *copier) salvage(ctx context.Context, buf []byte, chunk int64) ([]byte, error) {
-	off, n := c.Range(chunk)
+func (c *copier) salvage(ctx context.Context, buf []byte, p *part, i int64) ([]byte, error) {
+	if p.bad == nil { // it was a hole when it was planned
+		p.bad = make([]bool, p.count)
+	}
+	p.bad[i] = true
+	off, n := c.Range(p.first + i)
 	whole := c.source.aligned(n)
 	for at := int64(0); at < whole; at += salvagePiece {
 		piece := buf[at:min(at+salvagePiece, whole)]

@@ -3,6 +3,7 @@ package transfer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -10,7 +11,7 @@ import (
 // before it are verified then, all others marked bad. Chunks that differ are copied again, from the
 // source read anew; in Compare the first time is how a chunk gets copied at all.
 func (c *copier) verify(ctx context.Context, b *batch) error {
-	first, count := b.first, int64(len(b.digests))
+	first, count := b.first(), b.end()-b.first()
 	tries := maxRecopies
 	if c.Compare {
 		tries++
@@ -31,10 +32,10 @@ func (c *copier) verify(ctx context.Context, b *batch) error {
 			c.report(differ)
 		}
 		if try == tries {
-			b.spoil(differ[0].Chunk)
+			b.spoil(differ[0].Chunk, &c.zero)
 			return differ[0]
 		}
-		choose(b, differ)
+		c.choose(b, differ)
 		first, count = differ[0].Chunk, differ[len(differ)-1].Chunk-differ[0].Chunk+1
 		if err := c.again(ctx, b, compared); err != nil {
 			return err
@@ -49,20 +50,39 @@ func (c *copier) differing(ctx context.Context, b *batch, first, count int64) ([
 	}
 	defer observe(c.Observers.Verify, time.Now())
 	runs, err := c.Verifier.Digests(ctx, first, count)
-	var found []Digest
+	var differ []*MismatchError
 	if err == nil {
-		found, err = expand(runs, first, count, &c.zero)
+		differ, err = c.compare(b, runs, first, count)
 	}
 	if err != nil {
 		return nil, c.verifyError(first, count, err)
 	}
-	var differ []*MismatchError
-	for i, target := range found {
-		chunk := first + int64(i)
-		if source := b.digests[chunk-b.first]; source != target {
-			off, _ := c.Range(chunk)
-			differ = append(differ, &MismatchError{Chunk: chunk, Offset: off, Source: source, Target: target})
+	return differ, nil
+}
+
+// compare finds the chunks in which the runs differ from the batch; the runs must be those of count chunks from first.
+func (c *copier) compare(b *batch, runs []Run, first, count int64) (differ []*MismatchError, err error) {
+	next := first
+	for _, r := range runs {
+		if err := r.follows(next, first+count); err != nil {
+			return nil, err
 		}
+		for next < r.End() {
+			p := b.at(next)
+			end := min(r.End(), p.end())
+			if p.hole() && r.Zero {
+				next = end
+			}
+			for ; next < end; next++ {
+				if source, target := p.digest(next, &c.zero), r.digest(next, &c.zero); source != target {
+					off, _ := c.Range(next)
+					differ = append(differ, &MismatchError{Chunk: next, Offset: off, Source: source, Target: target})
+				}
+			}
+		}
+	}
+	if next != first+count {
+		return nil, fmt.Errorf("digests of %d chunks of %d: %w", next-first, count, ErrOrder)
 	}
 	return differ, nil
 }
@@ -86,33 +106,42 @@ func (c *copier) report(differ []*MismatchError) {
 }
 
 // choose makes the chunks that differ the batch's chosen ones.
-func choose(b *batch, differ []*MismatchError) {
-	clear(b.chosen)
+func (c *copier) choose(b *batch, differ []*MismatchError) {
+	for _, p := range b.parts {
+		p.chooseNone()
+		p.base = nil // it was not so
+	}
 	for _, m := range differ {
-		b.chosen[m.Chunk-b.first] = true
+		p := b.at(m.Chunk)
+		p.expand(&c.zero)
+		p.chosen[m.Chunk-p.first] = true
 	}
 }
 
 // hold notes that the target held all chunks but those that differ.
 func hold(b *batch, differ []*MismatchError) {
-	for i := range b.held {
-		b.held[i] = true
+	for _, p := range b.parts {
+		for i := range p.held {
+			p.held[i] = true
+		}
 	}
 	for _, m := range differ {
-		b.held[m.Chunk-b.first] = false
+		if p := b.at(m.Chunk); !p.hole() {
+			p.held[m.Chunk-p.first] = false
+		}
 	}
 }
 
 // again copies the batch's chosen chunks once more and flushes. compared: none was written yet, so zeroes may be zeroed.
 func (c *copier) again(ctx context.Context, b *batch, compared bool) error {
-	err := c.each(ctx, b, func(i int64) func(context.Context, []byte) error {
+	err := c.each(ctx, b, func(p *part, i int64) func(context.Context, []byte) error {
 		if !compared {
-			return func(ctx context.Context, buf []byte) error { return c.rewriteChunk(ctx, buf, b, i) }
+			return func(ctx context.Context, buf []byte) error { return c.rewriteChunk(ctx, buf, p, i) }
 		}
-		if b.digests[i] == c.zero.of(b.first+i) {
+		if p.digests[i] == c.zero.of(p.first+i) {
 			return nil
 		}
-		return func(ctx context.Context, buf []byte) error { return c.copyChunk(ctx, buf, b, i, true) }
+		return func(ctx context.Context, buf []byte) error { return c.copyChunk(ctx, buf, p, i, true) }
 	})
 	if err != nil {
 		return err

@@ -7,43 +7,45 @@ import (
 
 // start has the batch's chosen chunks copied (in Compare: digested), but for those that are known to be zeroes.
 func (c *copier) start(ctx context.Context, b *batch) error {
-	return c.each(ctx, b, func(i int64) func(context.Context, []byte) error {
-		if b.digests[i] == c.zero.of(b.first+i) {
+	return c.each(ctx, b, func(p *part, i int64) func(context.Context, []byte) error {
+		if p.digests[i] == c.zero.of(p.first+i) {
 			return nil
 		}
-		return func(ctx context.Context, buf []byte) error { return c.copyChunk(ctx, buf, b, i, !c.Compare) }
+		return func(ctx context.Context, buf []byte) error { return c.copyChunk(ctx, buf, p, i, !c.Compare) }
 	})
 }
 
-// each submits a job for each chosen chunk; where jobFor answers nil there is nothing to do.
-func (c *copier) each(ctx context.Context, b *batch, jobFor func(i int64) func(context.Context, []byte) error) error {
-	for i := range int64(len(b.chosen)) {
-		if !b.chosen[i] {
-			continue
-		}
-		if do := jobFor(i); do != nil {
-			_, n := c.Range(b.first + i)
-			if err := c.pool.submit(ctx, job{batch: b, bytes: n, do: do}); err != nil {
-				return err
+// each submits a job for each chosen chunk that is in no hole; where jobFor answers nil there is nothing to do.
+func (c *copier) each(ctx context.Context, b *batch, jobFor func(p *part, i int64) func(context.Context, []byte) error) error {
+	for _, p := range b.parts {
+		for i := range int64(len(p.chosen)) {
+			if !p.chosen[i] {
+				continue
+			}
+			if do := jobFor(p, i); do != nil {
+				_, n := c.Range(p.first + i)
+				if err := c.pool.submit(ctx, job{batch: b, bytes: n, do: do}); err != nil {
+					return err
+				}
 			}
 		}
 	}
 	return nil
 }
 
-// copyChunk reads and digests the batch's i-th chunk and writes it, unless the target holds it, or it is all zeroes: those
+// copyChunk reads and digests the part's i-th chunk and writes it, unless the target holds it, or it is all zeroes: those
 // are left to writeZeroes, which takes them together with their neighbours.
-func (c *copier) copyChunk(ctx context.Context, buf []byte, b *batch, i int64, write bool) error {
-	p, err := c.readChunk(ctx, buf, b, i)
+func (c *copier) copyChunk(ctx context.Context, buf []byte, p *part, i int64, write bool) error {
+	bytes, err := c.readChunk(ctx, buf, p, i)
 	if err != nil {
 		return err
 	}
-	zero := isZero(p)
-	b.digests[i] = c.sum(p, b.first+i, zero)
-	if b.keep(i) || zero || !write {
+	zero := isZero(bytes)
+	p.digests[i] = c.sum(bytes, p.first+i, zero)
+	if p.keep(i) || zero || !write {
 		return nil
 	}
-	return c.writeChunk(ctx, buf, b.first+i)
+	return c.writeChunk(ctx, buf, p.first+i)
 }
 
 // unknown is the digest of a chunk of data in a copy without digests.
@@ -61,17 +63,17 @@ func (c *copier) sum(p []byte, chunk int64, zero bool) Digest {
 
 // rewriteChunk is copyChunk that writes zeroes as data, and what the target is said to hold: a target that differed is not
 // believed again.
-func (c *copier) rewriteChunk(ctx context.Context, buf []byte, b *batch, i int64) error {
-	p, err := c.readChunk(ctx, buf, b, i)
+func (c *copier) rewriteChunk(ctx context.Context, buf []byte, p *part, i int64) error {
+	bytes, err := c.readChunk(ctx, buf, p, i)
 	if err != nil {
 		return err
 	}
-	b.digests[i] = c.Sum(p)
-	return c.writeChunk(ctx, buf, b.first+i)
+	p.digests[i] = c.Sum(bytes)
+	return c.writeChunk(ctx, buf, p.first+i)
 }
 
-func (c *copier) readChunk(ctx context.Context, buf []byte, b *batch, i int64) (p []byte, err error) {
-	chunk := b.first + i
+func (c *copier) readChunk(ctx context.Context, buf []byte, p *part, i int64) (bytes []byte, err error) {
+	chunk := p.first + i
 	_, n := c.Range(chunk)
 	if c.Limiter != nil {
 		if err := c.Limiter.WaitN(ctx, int(n)); err != nil {
@@ -79,12 +81,11 @@ func (c *copier) readChunk(ctx context.Context, buf []byte, b *batch, i int64) (
 		}
 	}
 	defer observe(c.Observers.Read, time.Now())
-	err = c.retry(ctx, func() error { p, err = c.source.read(buf, chunk); return err })
+	err = c.retry(ctx, func() error { bytes, err = c.source.read(buf, chunk); return err })
 	if err != nil && c.Unreadable != nil && mayPass(err) {
-		b.bad[i] = true
-		return c.salvage(ctx, buf, chunk)
+		return c.salvage(ctx, buf, p, i)
 	}
-	return p, err
+	return bytes, err
 }
 
 func (c *copier) writeChunk(ctx context.Context, buf []byte, chunk int64) error {
@@ -104,29 +105,29 @@ func (c *copier) writeChunk(ctx context.Context, buf []byte, chunk int64) error 
 // few as maxZero allows.
 func (c *copier) writeZeroes(ctx context.Context, b *batch) error {
 	most := max(maxZero/c.ChunkSize, 1)
-	for i := int64(0); i < int64(len(b.digests)); {
-		n := c.zeroRun(b, i, most)
-		if n == 0 {
-			i++
-			continue
+	for _, p := range b.parts {
+		for i := int64(0); i < p.count; {
+			n := p.zeroRun(i, most, &c.zero)
+			if n == 0 {
+				i++
+				continue
+			}
+			first := p.first + i
+			err := c.pool.submit(ctx, job{batch: b, do: func(ctx context.Context, _ []byte) error { return c.writeZeroRun(ctx, first, n) }})
+			if err != nil {
+				return err
+			}
+			i += n
 		}
-		first := b.first + i
-		err := c.pool.submit(ctx, job{batch: b, do: func(ctx context.Context, _ []byte) error {
-			defer observe(c.Observers.Zero, time.Now())
-			return c.retry(ctx, func() error { return c.target.zero(first, n, !c.Preallocate) })
-		}})
-		if err != nil {
-			return err
-		}
-		i += n
 	}
 	return nil
 }
 
-// zeroRun is how many chunks from the batch's i-th on, at most most, are chosen, zeroes, and not known to be so.
-func (c *copier) zeroRun(b *batch, i, most int64) (n int64) {
-	for n < most && i+n < int64(len(b.digests)) && b.chosen[i+n] && b.digests[i+n] == c.zero.of(b.first+i+n) {
-		n++
+// writeZeroRun makes count chunks from first zeroes, unless the target says that they are.
+func (c *copier) writeZeroRun(ctx context.Context, first, count int64) error {
+	defer observe(c.Observers.Zero, time.Now())
+	if !c.Preallocate && c.target.isZero(ctx, first, count) {
+		return nil
 	}
-	return n
+	return c.retry(ctx, func() error { return c.target.zero(first, count, !c.Preallocate) })
 }
