@@ -10,6 +10,8 @@ const (
 	// DefaultWorkers is how many chunks are read and written at the same time when a copy begins: enough that reading,
 	// the network and writing overlap, few enough that a disk is not thrashed.
 	DefaultWorkers = 4
+	// remoteWorkers is the same for a device behind a connection: what is on the way must not leave either side idle.
+	remoteWorkers = 16
 	// MaxWorkers bounds how many chunks are in flight.
 	MaxWorkers = 64
 	// DefaultInFlight in bytes bounds the memory of a copy: buffers for chunks that are being copied and for chunks that

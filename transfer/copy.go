@@ -73,7 +73,7 @@ func newCopier(source, target dataplane.Device, config Config) (*copier, error) 
 	c := &copier{
 		Config: config, source: s, target: t,
 		zero:   config.zeroDigests(),
-		pool:   newPool(config),
+		pool:   newPool(config, s.remote() || t.remote()),
 		slots:  make(chan struct{}, maxBatches),
 		ledger: &forgetful{geometry: config.Geometry},
 	}

@@ -43,6 +43,9 @@ func newEnd(d dataplane.Device, name string, g Geometry, longest int64) (*end, e
 	return e, nil
 }
 
+// remote says that no local file or block device is behind the device.
+func (e *end) remote() bool { return e.device.Info().Path == "" }
+
 // longestRequest is the longest request of at most most bytes, a multiple of the blocks, that the device takes.
 func longestRequest(info dataplane.Info, most int64) int64 {
 	if info.MaxBlock > 0 {

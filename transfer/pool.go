@@ -29,10 +29,15 @@ type pool struct {
 	have  int
 }
 
-func newPool(c Config) *pool {
+// newPool makes the pool; remote says that an end of the copy is on the other side of a connection.
+func newPool(c Config, remote bool) *pool {
 	p := &pool{jobs: make(chan job), size: c.ChunkSize, closed: make(chan struct{}), want: c.Workers}
 	if c.Workers == 0 {
-		p.depth = newDepth(DefaultWorkers, int(min(max(copyShare(c.InFlight)/c.ChunkSize, 1), MaxWorkers)))
+		first := DefaultWorkers
+		if remote {
+			first = remoteWorkers
+		}
+		p.depth = newDepth(first, int(min(max(copyShare(c.InFlight)/c.ChunkSize, 1), MaxWorkers)))
 		p.want = p.depth.now
 	}
 	return p

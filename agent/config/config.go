@@ -57,7 +57,7 @@ type Config struct {
 
 	// MinimumVerify is what a copy must be verified as before its source is deleted.
 	MinimumVerify transfer.Class
-	// TransferWorkers are chunks at the same time, 1 to transfer.MaxWorkers; TransferConnections NBD connections of a
+	// TransferWorkers are chunks at the same time, up to transfer.MaxWorkers, 0 for as many as help; TransferConnections NBD connections of a
 	// transfer, 1 to maxConnections.
 	TransferWorkers, TransferConnections int
 	// TransferRate in bytes and TransferIOPS in operations a second are the limits of each transfer, NodeTransferRate and

@@ -51,7 +51,7 @@ func TestDefaults(t *testing.T) {
 		Node: "machine", StatePath: "/var/lib/cvold", VolumeNameTemplate: "volume-%s", LogLevel: slog.LevelInfo,
 		Backends: []Backend{{Name: "files", BackendName: "files", Driver: "file", Directory: "/srv/volumes"}},
 		Socket:   "/run/cvold/cvold.sock", NBDSocket: "/run/cvold/nbd.sock",
-		MinimumVerify: transfer.DeviceDirect, TransferWorkers: 4, TransferConnections: 4,
+		MinimumVerify: transfer.DeviceDirect, TransferWorkers: 0, TransferConnections: 4,
 		TransferClass: catalog.TransferNormal, BackgroundLatency: 20 * time.Millisecond,
 		AttachConnections: 4, AttachRequestTimeout: 30 * time.Second, AttachDeadTimeout: 2 * time.Minute, AttachMethod: nbd.KernelAuto,
 		PeerTimeout: 30 * time.Second, MigrationRetryLimit: 10,

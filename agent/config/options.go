@@ -89,8 +89,8 @@ var ownOptions = []option[Config]{
 	{key: "minimum_verify_for_delete", preset: transfer.DeviceDirect.String(), set: func(c *Config, v string) error {
 		return set(&c.MinimumVerify, v, parseClass)
 	}},
-	{key: "transfer_workers", preset: strconv.Itoa(transfer.DefaultWorkers), set: func(c *Config, v string) error {
-		return set(&c.TransferWorkers, v, parseNumber(1, transfer.MaxWorkers))
+	{key: "transfer_workers", preset: "0", set: func(c *Config, v string) error {
+		return set(&c.TransferWorkers, v, parseNumber(0, transfer.MaxWorkers))
 	}},
 	{key: "transfer_connections", preset: strconv.Itoa(defaultConnections), set: func(c *Config, v string) error {
 		return set(&c.TransferConnections, v, parseNumber(1, maxConnections))

@@ -43,7 +43,7 @@ var wrong = []struct{ name, text, want string }{
 		"c.conf:9: [cvold] nbd_listen = 10809: want host:port to listen on: 192.0.2.1:9443, [::]:9443, :9443"},
 	{"class", "[cvold]\nminimum_verify_for_delete = none",
 		"c.conf:9: [cvold] minimum_verify_for_delete = none: want device-direct, server-readback or cached"},
-	{"workers", "[cvold]\ntransfer_workers = 0", "c.conf:9: [cvold] transfer_workers = 0: want a whole number from 1 to 64"},
+	{"workers", "[cvold]\ntransfer_workers = 65", "c.conf:9: [cvold] transfer_workers = 65: want a whole number from 0 to 64"},
 	{"connections", "[cvold]\ntransfer_connections = 17",
 		"c.conf:9: [cvold] transfer_connections = 17: want a whole number from 1 to 16"},
 	{"rate", "[cvold]\ntransfer_rate = 5MB",

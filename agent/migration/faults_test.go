@@ -42,7 +42,7 @@ func TestFaultsThatPass(t *testing.T) {
 		{"corrupt read", faulty.Rule{Ops: faulty.Read, Nth: 1, Action: faulty.Corrupt()}, medium, 1},
 		{"failed flush", faulty.Rule{Ops: faulty.Sync, Nth: 1, Action: faulty.Fail(nil)}, written, 2},
 		{"lost write", faulty.Rule{Ops: faulty.Write, Nth: 3, Action: faulty.Lose()}, written, 1},
-		{"failed write", faulty.Rule{Ops: faulty.Write, Nth: 3, Action: faulty.Fail(nil)}, written, 2},
+		{"failed write", faulty.Rule{Ops: faulty.Write, Nth: 3, Action: faulty.Fail(nil)}, written, 1},
 		{"misdirected write", faulty.Rule{Ops: faulty.Write, Nth: 3, Action: faulty.Misdirect(4096)}, written, 1},
 	}
 	for i, test := range tests {

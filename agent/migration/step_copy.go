@@ -119,6 +119,7 @@ func (r *run) transfer(ctx context.Context, m catalog.Migration, peer Peer, targ
 	config := transfer.Config{
 		Geometry:   c.Header().Geometry,
 		Workers:    r.e.o.Workers,
+		Retries:    transfer.DefaultRetries,
 		Verifier:   &peerVerifier{peer: peer, token: r.token(m), run: r},
 		Checkpoint: c,
 		Compare:    fresh && m.Attempt > 1,
