@@ -71,12 +71,16 @@ type Progress struct {
 	// ZeroBytes are holes and zeroes, which are not sent as data.
 	ZeroBytes int64 `json:"zero_bytes"`
 	SentBytes int64 `json:"sent_bytes"`
+	// SkippedBytes are data that the target held already, when an earlier attempt's bytes were compared.
+	SkippedBytes int64 `json:"skipped_bytes,omitempty"`
 	// ResumedBytes were verified before this attempt began.
 	ResumedBytes int64 `json:"resumed_bytes"`
 	DataChunks   int64 `json:"data_chunks"`
 	ZeroChunks   int64 `json:"zero_chunks"`
 	// Mismatches were found by verification, and copied again.
-	Mismatches     int64   `json:"mismatches"`
+	Mismatches int64 `json:"mismatches"`
+	// Retries were made of requests that failed.
+	Retries        int64   `json:"retries,omitempty"`
 	BytesPerSecond float64 `json:"bytes_per_second"`
 	// ETASeconds is 0 while there is nothing to tell it from.
 	ETASeconds float64   `json:"eta_seconds"`

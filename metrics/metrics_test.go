@@ -82,7 +82,7 @@ func sources() Sources {
 		Build: version.Info{Version: "v1.2.3", Commit: "abcdef", Go: "go1.26"},
 		Migrations: fakeMigrations{stats: migration.Stats{
 			Totals: migration.Totals{
-				SentBytes: 101, ZeroBytes: 102, ResumedBytes: 103, VerifiedBytes: 104, DataChunks: 105, ZeroChunks: 106, Mismatches: 107,
+				SentBytes: 101, ZeroBytes: 102, ResumedBytes: 103, VerifiedBytes: 104, DataChunks: 105, ZeroChunks: 106, Mismatches: 107, SkippedBytes: 118, Retries: 119,
 			},
 			BytesPerSecond: 108.5, Succeeded: 109, Failed: 110,
 			ByState:       map[catalog.MigrationState]int{catalog.StateCopying: 2, catalog.StateCommitting: 3, catalog.StateFailed: 4},

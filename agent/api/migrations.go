@@ -190,6 +190,7 @@ func progress(v migration.View) client.Progress {
 	return client.Progress{
 		Phase: p.Phase, TotalBytes: p.TotalBytes, VerifiedBytes: p.VerifiedBytes, ZeroBytes: p.ZeroBytes,
 		SentBytes: p.SentBytes, ResumedBytes: p.ResumedBytes, DataChunks: p.DataChunks, ZeroChunks: p.ZeroChunks,
+		SkippedBytes: p.SkippedBytes, Retries: p.Retries,
 		Mismatches: p.Mismatches, BytesPerSecond: p.BytesPerSecond, ETASeconds: p.ETA.Seconds(), StartedAt: p.Started,
 	}
 }

@@ -9,8 +9,8 @@ import (
 
 // Totals are the sums of the transfers of this process.
 type Totals struct {
-	SentBytes, ZeroBytes, ResumedBytes, VerifiedBytes int64
-	DataChunks, ZeroChunks, Mismatches                int64
+	SentBytes, ZeroBytes, SkippedBytes, ResumedBytes, VerifiedBytes int64
+	DataChunks, ZeroChunks, Mismatches, Retries                     int64
 }
 
 // Stats is what there is to count at one moment.
@@ -62,7 +62,9 @@ func (t *Totals) add(p transfer.ProgressSnapshot) {
 	t.VerifiedBytes += p.VerifiedBytes
 	t.DataChunks += p.DataChunks
 	t.ZeroChunks += p.ZeroChunks
+	t.SkippedBytes += p.SkippedBytes
 	t.Mismatches += p.Mismatches
+	t.Retries += p.Retries
 }
 
 // ended counts a migration that has ended, observes how long it took, and tidies up.

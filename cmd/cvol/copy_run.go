@@ -22,6 +22,8 @@ const (
 	// between; each time the pause is twice as long.
 	reopens     = 4
 	reopenPause = time.Second
+	// hangGrace is how long calls under way may take once the copy shall end.
+	hangGrace = 5 * time.Second
 	// recheckRounds bounds how often what a resumed copy finds different in the end is copied again.
 	recheckRounds = 3
 )
@@ -35,6 +37,7 @@ type copyRun struct {
 	resumed    bool // the checkpoint was there
 	progress   *transfer.Progress
 	began      time.Time
+	abandoned  bool // a device hangs: nothing of the copy may be touched any more
 }
 
 func (p *copyJob) run(cmd *cobra.Command, source, target string) error {
@@ -93,7 +96,11 @@ func (r *copyRun) all(ctx context.Context) error {
 		if !r.resumed || verifier == nil {
 			return nil
 		}
-		moved, err := transfer.Recheck(ctx, verifier, r.checkpoint, r.progress)
+		var moved int64
+		err := r.bounded(ctx, func() (err error) {
+			moved, err = transfer.Recheck(ctx, verifier, r.checkpoint, r.progress)
+			return err
+		})
 		if err != nil || moved == 0 {
 			return err
 		}
@@ -163,7 +170,31 @@ func (r *copyRun) once(ctx context.Context) (err error) {
 		defer func() { err = errors.Join(err, manifest.Close()) }()
 		config.Since = manifest
 	}
-	return transfer.Copy(ctx, r.ends.source, r.ends.target, config)
+	return r.bounded(ctx, func() error { return transfer.Copy(ctx, r.ends.source, r.ends.target, config) })
+}
+
+// bounded is work's error. Once ctx has ended, work has a moment to end too; then both ends are closed, which ends what
+// waits for a server, and what is left hangs in the kernel: that is left behind, with everything that it may still write to.
+func (r *copyRun) bounded(ctx context.Context, work func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- work() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	timer := time.NewTimer(hangGrace)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-timer.C:
+	}
+	if err := r.ends.close(); errors.Is(err, dataplane.ErrAbandoned) {
+		r.abandoned = true
+		return fmt.Errorf("%w: %w", ctx.Err(), err)
+	}
+	return <-done
 }
 
 // openCheckpoint makes or opens the checkpoint, and checks the manifest that the copy leans on.
@@ -238,6 +269,9 @@ func (r *copyRun) resumeFrom(want transfer.CheckpointHeader, known bool) (err er
 
 // finish closes everything. What was made for nothing is removed; a checkpoint stays unless all is done.
 func (r *copyRun) finish(failed error) error {
+	if r.abandoned {
+		return nil
+	}
 	var err error
 	if r.checkpoint != nil {
 		err = r.checkpoint.Close()
