@@ -77,6 +77,8 @@ type Info struct {
 	FastZero bool
 	// Medium says that ReadAt is answered by the medium, not by a cache of this node.
 	Medium bool
+	// Direct says that ReadAt and WriteAt go past the page cache of this node (Mode.Direct).
+	Direct bool
 	// Path is the local file or block device behind the device, or empty. A wrapper that must see the I/O clears it.
 	Path string
 	// File is the open local file behind the device, or nil: what is read from it at an offset is what ReadAt would give, at

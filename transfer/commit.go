@@ -8,56 +8,92 @@ import (
 
 // flush waits for the batches' chunks and makes them durable. Batches whose chunks are all there share a flush.
 func (c *copier) flush(ctx context.Context, copied <-chan *batch, flushed chan<- *batch) error {
-	var next *batch
+	f := flusher{copied: copied, most: max(flushBytes/c.ChunkSize, 1)}
 	for {
-		group := take(next, copied)
-		if group == nil {
-			return nil
-		}
-		if err := group[0].wait(); err != nil {
+		group, err := f.gather()
+		if err != nil || group == nil {
 			return err
 		}
-		group, next = gather(group, copied)
 		if err := c.settle(ctx, group, !c.Compare); err != nil {
 			return err
 		}
+		began := time.Now()
+		if err := c.target.flush(); err != nil {
+			return err
+		}
+		observe(c.Observers.Flush, began)
+		f.rest(began, time.Now())
 		for _, b := range group {
 			flushed <- b // has room for every slot
 		}
 	}
 }
 
-// take is the batch that is there, or the next one that comes; nil at the end.
-func take(next *batch, copied <-chan *batch) []*batch {
-	if next == nil {
-		var ok bool
-		if next, ok = <-copied; !ok {
-			return nil
-		}
-	}
-	return []*batch{next}
+// flusher gathers batches for one flush.
+type flusher struct {
+	copied <-chan *batch
+	most   int64     // chunks of data that are not kept waiting
+	next   *batch    // came, and is not in a group yet
+	until  time.Time // when the next flush may begin
 }
 
-// gather adds to the group the batches behind it that need no waiting. next is one that came and does.
-func gather(group []*batch, copied <-chan *batch) (_ []*batch, next *batch) {
+// rest keeps the time between flushes in proportion to what one takes: where a flush costs a journal's commit, writes suffer
+// from each.
+func (f *flusher) rest(began, ended time.Time) { f.until = ended.Add(flushRest * ended.Sub(began)) }
+
+// gather is the next group, nil at the end: the first batch, those that are copied while the rest lasts, and those behind
+// them that need no waiting.
+func (f *flusher) gather() (group []*batch, err error) {
+	timer := time.NewTimer(time.Until(f.until))
+	defer timer.Stop()
+	data, rested := int64(0), false
 	for {
-		select {
-		case b, ok := <-copied:
-			if !ok {
-				return group, nil
-			}
-			if !b.idle() {
-				return group, b
-			}
-			group = append(group, b)
-		default:
+		hurry := len(group) > 0 && (rested || data >= f.most)
+		b, ok := f.take(len(group) == 0, hurry, timer.C)
+		switch {
+		case !ok:
+			return group, nil
+		case b == nil:
+			rested = true
+			continue
+		case hurry && !b.idle():
+			f.next = b
 			return group, nil
 		}
+		if err := b.wait(); err != nil {
+			return nil, err
+		}
+		group, data = append(group, b), data+b.data
 	}
 }
 
-// settle waits for what was started, writes the runs of zeroes, and flushes: then all writes of the batches are answered
-// and durable.
+// take is the next batch: one that has to be waited for, unless there is something to flush and no time to wait. ok is false
+// if there is none; nil says that the rest is over.
+func (f *flusher) take(first, hurry bool, rest <-chan time.Time) (b *batch, ok bool) {
+	if b := f.next; b != nil {
+		f.next = nil
+		return b, true
+	}
+	switch {
+	case first:
+		b, ok = <-f.copied
+	case hurry:
+		select {
+		case b, ok = <-f.copied:
+		default:
+		}
+	default:
+		select {
+		case b, ok = <-f.copied:
+		case <-rest:
+			return nil, true
+		}
+	}
+	return b, ok
+}
+
+// settle waits for what was started, and for the runs of zeroes that it has written: then all writes of the batches are
+// answered.
 func (c *copier) settle(ctx context.Context, group []*batch, zeroes bool) error {
 	if err := wait(group); err != nil {
 		return err
@@ -72,11 +108,7 @@ func (c *copier) settle(ctx context.Context, group []*batch, zeroes bool) error 
 			return err
 		}
 	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	defer observe(c.Observers.Flush, time.Now())
-	return c.target.flush()
+	return ctx.Err()
 }
 
 func wait(group []*batch) error {

@@ -10,8 +10,9 @@ const (
 	// DefaultWorkers is how many chunks are read and written at the same time when a copy begins: enough that reading,
 	// the network and writing overlap, few enough that a disk is not thrashed.
 	DefaultWorkers = 4
-	// remoteWorkers is the same for a device behind a connection: what is on the way must not leave either side idle.
-	remoteWorkers = 16
+	// slowWorkers is the same for a device behind a connection, or past all caches: what is on the way must not leave either
+	// side idle.
+	slowWorkers = 16
 	// MaxWorkers bounds how many chunks are in flight.
 	MaxWorkers = 64
 	// DefaultInFlight in bytes bounds the memory of a copy: buffers for chunks that are being copied and for chunks that
@@ -26,6 +27,9 @@ const (
 	// maxBatches are under way at a time: some being copied, some being flushed, some being verified, some waiting. After
 	// a crash at most so many are copied again.
 	maxBatches = 32
+	// flushRest is how many times as long as a flush took the next one waits for more to flush, until it has flushBytes.
+	flushRest  = 4
+	flushBytes = 64 << 20
 	// recordBatches are recorded with one append, for an append costs a flush of the checkpoint's disk.
 	recordBatches = 8
 	// recordTime bounds how long something verified waits to be recorded.

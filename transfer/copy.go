@@ -73,7 +73,7 @@ func newCopier(source, target dataplane.Device, config Config) (*copier, error) 
 	c := &copier{
 		Config: config, source: s, target: t,
 		zero:   config.zeroDigests(),
-		pool:   newPool(config, s.remote() || t.remote()),
+		pool:   newPool(config, s.slow() || t.slow()),
 		slots:  make(chan struct{}, maxBatches),
 		ledger: &forgetful{geometry: config.Geometry},
 	}

@@ -43,8 +43,11 @@ func newEnd(d dataplane.Device, name string, g Geometry, longest int64) (*end, e
 	return e, nil
 }
 
-// remote says that no local file or block device is behind the device.
-func (e *end) remote() bool { return e.device.Info().Path == "" }
+// slow says that each request takes its time, whatever its length: no cache of this node answers it.
+func (e *end) slow() bool {
+	info := e.device.Info()
+	return info.Path == "" || info.Direct
+}
 
 // longestRequest is the longest request of at most most bytes, a multiple of the blocks, that the device takes.
 func longestRequest(info dataplane.Info, most int64) int64 {

@@ -29,13 +29,13 @@ type pool struct {
 	have  int
 }
 
-// newPool makes the pool; remote says that an end of the copy is on the other side of a connection.
-func newPool(c Config, remote bool) *pool {
+// newPool makes the pool; slow says that an end of the copy is.
+func newPool(c Config, slow bool) *pool {
 	p := &pool{jobs: make(chan job), size: c.ChunkSize, closed: make(chan struct{}), want: c.Workers}
 	if c.Workers == 0 {
 		first := DefaultWorkers
-		if remote {
-			first = remoteWorkers
+		if slow {
+			first = slowWorkers
 		}
 		p.depth = newDepth(first, int(min(max(copyShare(c.InFlight)/c.ChunkSize, 1), MaxWorkers)))
 		p.want = p.depth.now

@@ -146,5 +146,9 @@ func (c *copier) again(ctx context.Context, b *batch, compared bool) error {
 	if err != nil {
 		return err
 	}
-	return c.settle(ctx, []*batch{b}, compared)
+	if err := c.settle(ctx, []*batch{b}, compared); err != nil {
+		return err
+	}
+	defer observe(c.Observers.Flush, time.Now())
+	return c.target.flush()
 }

@@ -163,7 +163,7 @@ func (f *device) goDirect() error {
 	if err != nil {
 		return fmt.Errorf("direct I/O: %w: %w", dataplane.ErrNotSupported, err)
 	}
-	f.direct, f.info.File = fd, nil
+	f.direct, f.info.Direct, f.info.File = fd, true, nil
 	release := f.release
 	f.release = func() {
 		_ = unix.Close(fd)
