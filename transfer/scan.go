@@ -37,8 +37,12 @@ func (v deviceVerifier) Digests(ctx context.Context, first, count int64) ([]Run,
 
 // Digests is Scan into memory; the caller bounds count.
 func Digests(ctx context.Context, medium dataplane.Device, g Geometry, first, count int64) ([]Run, error) {
+	return digests(ctx, medium, g, first, count, ScanOptions{})
+}
+
+func digests(ctx context.Context, medium dataplane.Device, g Geometry, first, count int64, o ScanOptions) ([]Run, error) {
 	var runs []Run
-	err := Scan(ctx, medium, g, first, count, func(r Run) error {
+	err := ScanWith(ctx, medium, g, first, count, o, func(r Run) error {
 		r.Digests = append([]Digest(nil), r.Digests...)
 		runs = append(runs, r)
 		return nil

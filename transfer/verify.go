@@ -49,7 +49,7 @@ func (c *copier) differing(ctx context.Context, b *batch, first, count int64) ([
 		return nil, err
 	}
 	defer observe(c.Observers.Verify, time.Now())
-	runs, err := c.Verifier.Digests(ctx, first, count)
+	runs, err := c.ask(ctx, b, first, count)
 	var differ []*MismatchError
 	if err == nil {
 		differ, err = c.compare(b, runs, first, count)
@@ -58,6 +58,14 @@ func (c *copier) differing(ctx context.Context, b *batch, first, count int64) ([
 		return nil, c.verifyError(first, count, err)
 	}
 	return differ, nil
+}
+
+// ask asks the verifier. A device of this node need not be asked for its holes where none can be.
+func (c *copier) ask(ctx context.Context, b *batch, first, count int64) ([]Run, error) {
+	if v, ok := c.Verifier.(deviceVerifier); ok && b.data == b.end()-b.first() {
+		return digests(ctx, v.medium, v.geometry, first, count, ScanOptions{ReadHoles: true})
+	}
+	return c.Verifier.Digests(ctx, first, count)
 }
 
 // compare finds the chunks in which the runs differ from the batch; the runs must be those of count chunks from first.
