@@ -107,7 +107,7 @@ func (r *copyRun) all(ctx context.Context) error {
 		if round == recheckRounds {
 			return fmt.Errorf("%d bytes of the target changed after they were verified: is somebody writing to it?", moved)
 		}
-		r.cli.notef("%s of the target are not what they were: copyJob them again", size(moved))
+		r.cli.notef("%s of the target are not what they were: copying them again", size(moved))
 	}
 }
 
