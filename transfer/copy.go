@@ -15,6 +15,9 @@ import (
 // meanwhile. When it returns nil, all chunks are verified (with a Verifier: read back) and durable, and the checkpoint
 // is complete.
 //
+// A chunk that was read back wrong, and was good after it was copied again, may have gone over another one that was verified
+// before. So all is read back once more then.
+//
 // It returns the first error: a *DeviceError (unwrapping to the device's own, ErrNoSpace for instance), a *MismatchError
 // after a chunk was copied again maxRecopies times and still differed, an error of the checkpoint, the verifier or the
 // limiter, or that of ctx. After an error the checkpoint holds what was verified before, and no more; after a failed
@@ -28,17 +31,10 @@ func Copy(ctx context.Context, source, target dataplane.Device, config Config) e
 	if err != nil {
 		return fmt.Errorf("copy: %w", err)
 	}
-	c, err := newCopier(source, target, config)
-	if err != nil {
+	if err := copyAll(ctx, source, target, config); err != nil {
 		return fmt.Errorf("copy: %w", err)
 	}
-	if err := c.begin(); err != nil {
-		return fmt.Errorf("copy: %w", err)
-	}
-	if err := c.run(ctx); err != nil {
-		return fmt.Errorf("copy: %w", err)
-	}
-	c.Progress.SetPhase(PhaseDone)
+	config.Progress.SetPhase(PhaseDone)
 	return nil
 }
 
@@ -58,7 +54,8 @@ type copier struct {
 	slots          chan struct{}
 	ledger         ledger
 	since          *since
-	unread         bool // a batch with chunks that cannot be read went through commit
+	unread         bool           // a batch with chunks that cannot be read went through commit
+	differed       *MismatchError // the last chunk that was written and read back wrong
 }
 
 func newCopier(source, target dataplane.Device, config Config) (*copier, error) {
@@ -86,8 +83,8 @@ func newCopier(source, target dataplane.Device, config Config) (*copier, error) 
 	return c, nil
 }
 
-// begin empties a checkpoint that is not to be believed, and starts the counting.
-func (c *copier) begin() error {
+// begin empties a checkpoint that is not to be believed, and starts the counting; not in later rounds, which count on.
+func (c *copier) begin(round int) error {
 	phase := PhaseCopying
 	if c.Compare {
 		phase = PhaseComparing
@@ -96,6 +93,10 @@ func (c *copier) begin() error {
 				return err
 			}
 		}
+	}
+	if round > 0 {
+		c.Progress.again(phase, c.ledger.VerifiedBytes())
+		return nil
 	}
 	c.Progress.begin(phase, c.VolumeSize, c.ledger.VerifiedBytes())
 	return nil

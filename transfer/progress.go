@@ -101,6 +101,14 @@ func (p *Progress) begin(phase string, total, resumed int64) {
 	p.samples = append(p.samples[:0], sample{now, resumed})
 }
 
+// again starts another round of a Copy: so many bytes are verified still.
+func (p *Progress) again(phase string, verified int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now.Phase, p.now.VerifiedBytes = phase, verified
+	p.samples = append(p.samples[:0], sample{time.Now(), verified})
+}
+
 // sent counts bytes written to the target.
 func (p *Progress) sent(n int64) {
 	p.mu.Lock()

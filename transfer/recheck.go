@@ -14,24 +14,30 @@ func Recheck(ctx context.Context, verifier Verifier, c *Checkpoint, progress *Pr
 	if progress == nil {
 		progress = new(Progress)
 	}
+	_, moved, err = recheckAll(ctx, verifier, c, progress)
+	return moved, err
+}
+
+// recheckAll is Recheck; last is a chunk that differed, nil: none did.
+func recheckAll(ctx context.Context, verifier Verifier, c *Checkpoint, progress *Progress) (last *MismatchError, moved int64, err error) {
 	progress.SetPhase(PhaseRechecking)
 	g := c.header.Geometry
 	zero := g.zeroDigests()
 	for next := int64(0); ; {
 		first, count := c.verifiedFrom(next, recheckChunks)
 		if count == 0 {
-			return moved, nil
+			return last, moved, nil
 		}
 		next = first + count
 		differ, err := recheck(ctx, verifier, c, &zero, first, count)
 		if err != nil {
-			return moved, fmt.Errorf("check again: %w", err)
+			return last, moved, fmt.Errorf("check again: %w", err)
 		}
-		for _, chunk := range differ {
-			if err := c.Invalidate(chunk, 1); err != nil {
-				return moved, err
+		for _, last = range differ {
+			if err := c.Invalidate(last.Chunk, 1); err != nil {
+				return last, moved, err
 			}
-			moved += g.Bytes(chunk, 1)
+			moved += g.Bytes(last.Chunk, 1)
 		}
 		progress.rechecked(g.Bytes(first, count))
 	}
@@ -41,7 +47,7 @@ func Recheck(ctx context.Context, verifier Verifier, c *Checkpoint, progress *Pr
 const recheckChunks = 4 << 10
 
 // recheck returns the chunks of the range that differ; all of them count as verified.
-func recheck(ctx context.Context, verifier Verifier, c *Checkpoint, zero *zeroDigests, first, count int64) (differ []int64, err error) {
+func recheck(ctx context.Context, verifier Verifier, c *Checkpoint, zero *zeroDigests, first, count int64) (differ []*MismatchError, err error) {
 	runs, err := verifier.Digests(ctx, first, count)
 	if err != nil {
 		return nil, err
@@ -65,7 +71,8 @@ func recheck(ctx context.Context, verifier Verifier, c *Checkpoint, zero *zeroDi
 	}
 	for i := range known {
 		if known[i] != found[i] {
-			differ = append(differ, first+int64(i))
+			off, _ := c.header.Range(first + int64(i))
+			differ = append(differ, &MismatchError{Chunk: first + int64(i), Offset: off, Source: known[i], Target: found[i]})
 		}
 	}
 	return differ, nil

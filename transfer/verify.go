@@ -109,6 +109,7 @@ func (c *copier) verifyError(first, count int64, err error) error {
 func (c *copier) report(differ []*MismatchError) {
 	c.Progress.mismatches(int64(len(differ)))
 	m := differ[0]
+	c.differed = m
 	c.Logger.Warn("target differs", "chunks", len(differ), "chunk", m.Chunk, "offset", m.Offset,
 		"source_digest", m.Source.String(), "target_digest", m.Target.String())
 }
