@@ -26,8 +26,8 @@ type rig struct {
 	checkpoint *Checkpoint
 	path       string
 	config     Config
-	flips      int  // how often the medium gives chunk kept back with a bit flipped; -1: always
-	stale      int  // how often the medium gives chunk data back as it was before; -1: always
+	flips      int // how often the medium gives chunk kept back with a bit flipped; -1: always
+	stale      int // how often the medium gives chunk data back as it was before; -1: always
 	old        []byte
 	lies       bool // flushes do nothing, until it shows on the medium
 	resumed    bool // what was verified is to be read back in the end, as cvol copy does
