@@ -23,6 +23,8 @@ type memory struct {
 	t    testing.TB
 	info dataplane.Info
 	hole int64 // granularity in which Extents finds zeroes; 0: all data
+	// keeps its space: requests for zeroes must not make holes. Else they must.
+	keeps bool
 
 	mu            sync.Mutex
 	data, durable []byte
@@ -80,7 +82,7 @@ func (m *memory) ZeroAt(off, n int64, mode dataplane.ZeroMode) error {
 	if err := m.check("zero", off, n, nil); err != nil {
 		return err
 	}
-	if !mode.MayUnmap || mode.FastOnly {
+	if mode.MayUnmap == m.keeps || mode.FastOnly {
 		m.t.Errorf("zero with %+v", mode)
 	}
 	m.mu.Lock()

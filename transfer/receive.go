@@ -109,12 +109,11 @@ func (v *receiver) batch(ctx context.Context, first int64, buffers chan []byte) 
 	count := 0
 	for ; count < streamBatch && running.Err() == nil; count++ {
 		buf := <-buffers
-		n, err := io.ReadFull(v.in, buf)
-		ended := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-		if n == 0 || err != nil && !ended {
+		n, ended, err := fill(v.in, buf)
+		if n == 0 || err != nil {
 			buffers <- buf
-			if !ended {
-				return nil, errors.Join(fmt.Errorf("read the stream at %d: %w", v.size, err), g.Wait())
+			if err != nil {
+				return nil, errors.Join(fmt.Errorf("read the stream at %d: %w", v.size+int64(n), err), g.Wait())
 			}
 			break
 		}
@@ -130,6 +129,20 @@ func (v *receiver) batch(ctx context.Context, first int64, buffers chan []byte) 
 		}
 	}
 	return digests[:count], errors.Join(g.Wait(), ctx.Err())
+}
+
+// fill reads until buf is full or the stream ends. It is not io.ReadFull, which has the same error for a stream that ends and
+// for one whose reader says that it was cut short.
+func fill(r io.Reader, buf []byte) (n int, ended bool, err error) {
+	for n < len(buf) && err == nil {
+		var more int
+		more, err = r.Read(buf[n:])
+		n += more
+	}
+	if err == io.EOF {
+		return n, true, nil
+	}
+	return n, false, err
 }
 
 // take writes n bytes of buf at the chunk's place.
