@@ -148,6 +148,18 @@ func (m *memory) fill(off, n int64, seed uint64) {
 	}
 }
 
+// unreadable is a hook: reads that touch one of the ranges fail.
+func unreadable(ranges ...ErrorRange) func(string, int64, int64, []byte) error {
+	return func(op string, off, n int64, _ []byte) error {
+		for _, r := range ranges {
+			if op == "read" && off < r.End() && r.Offset < off+n {
+				return dataplane.ErrIO
+			}
+		}
+		return nil
+	}
+}
+
 // medium reads what is durable on a device, like a verifier on the target's node.
 type medium struct{ *memory }
 

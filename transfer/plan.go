@@ -83,8 +83,8 @@ func (c *copier) prepare(first int64, data []bool) (*batch, error) {
 // recall notes what the target is known to hold, and leaves out what is so already.
 func (c *copier) recall(p *part) error {
 	hole := p.hole()
-	if c.Unreadable != nil && !hole {
-		p.bad = make([]bool, p.count)
+	if !hole {
+		c.expand(p)
 	}
 	switch {
 	case c.since != nil:
@@ -92,7 +92,7 @@ func (c *copier) recall(p *part) error {
 		if err != nil {
 			return err
 		}
-		p.expand(&c.zero)
+		c.expand(p)
 		p.base = base
 	case c.TargetIsZero && hole:
 		p.whole = false

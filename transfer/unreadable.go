@@ -67,41 +67,45 @@ func (m *ErrorMap) Bytes() (n int64) {
 	return n
 }
 
-// salvage reads what it can of the part's i-th chunk, in smaller and smaller pieces, and notes the blocks that it cannot, which are zeroes
-// in what it returns.
+// salvage reads what it can of the part's i-th chunk, in smaller and smaller pieces, and notes the blocks that it cannot,
+// which are zeroes in what it returns. A chunk with such blocks is bad.
 func (c *copier) salvage(ctx context.Context, buf []byte, p *part, i int64) ([]byte, error) {
-	if p.bad == nil { // it was a hole when it was planned
-		p.bad = make([]bool, p.count)
-	}
-	p.bad[i] = true
 	off, n := c.Range(p.first + i)
-	whole := c.source.aligned(n)
-	for at := int64(0); at < whole; at += salvagePiece {
-		piece := buf[at:min(at+salvagePiece, whole)]
-		if err := c.salvageRange(ctx, piece, off+at, max(salvageBlock, c.source.minBlock)); err != nil {
+	whole, step := c.source.aligned(n), max(salvagePiece, c.source.minBlock)
+	for at := int64(0); at < whole; at += step {
+		lost, err := c.salvageRange(ctx, buf[at:min(at+step, whole)], off+at, max(salvageBlock, c.source.minBlock))
+		if err != nil {
 			return nil, err
 		}
+		p.bad[i] = p.bad[i] || lost
 	}
 	return buf[:n], nil
 }
 
-// salvageRange fills p from off, in blocks if it must.
-func (c *copier) salvageRange(ctx context.Context, p []byte, off, block int64) error {
+// salvageRange fills p from off, in blocks if it must, and says whether one of them is lost.
+func (c *copier) salvageRange(ctx context.Context, p []byte, off, block int64) (lost bool, err error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return false, err
 	}
-	err := c.source.readRange(p, off)
+	err = c.source.readRange(p, off)
 	switch {
 	case err == nil || !mayPass(err):
-		return err
-	case int64(len(p)) > block:
-		for at := int64(0); at < int64(len(p)); at += block {
-			if err := c.salvageRange(ctx, p[at:min(at+block, int64(len(p)))], off+at, block); err != nil {
-				return err
-			}
-		}
-		return nil
+		return false, err
+	case int64(len(p)) <= block:
+		return true, c.lose(p, off, err)
 	}
+	for at := int64(0); at < int64(len(p)); at += block {
+		one, err := c.salvageRange(ctx, p[at:min(at+block, int64(len(p)))], off+at, block)
+		if err != nil {
+			return false, err
+		}
+		lost = lost || one
+	}
+	return lost, nil
+}
+
+// lose makes a block zeroes that cannot be read.
+func (c *copier) lose(p []byte, off int64, err error) error {
 	clear(p)
 	lost := ErrorRange{Offset: off, Length: min(int64(len(p)), c.VolumeSize-off)}
 	c.Logger.Warn("source cannot be read", "offset", lost.Offset, "length", lost.Length, "error", err)

@@ -122,8 +122,16 @@ func (c *copier) choose(b *batch, differ []*MismatchError) {
 	}
 	for _, m := range differ {
 		p := b.at(m.Chunk)
-		p.expand(&c.zero)
+		c.expand(p)
 		p.chosen[m.Chunk-p.first] = true
+	}
+}
+
+// expand is part.expand, with a place for what cannot be read.
+func (c *copier) expand(p *part) {
+	p.expand(&c.zero)
+	if c.Unreadable != nil && p.bad == nil {
+		p.bad = make([]bool, p.count)
 	}
 }
 
