@@ -27,6 +27,7 @@ type depth struct {
 	began  time.Time // of the round
 
 	probing int // +1: now is twice what it was, -1: half of it; 0: no
+	before  int // the depth before the probe; half of an odd one, doubled, is another
 	settled float64
 	up      bool // where to look next
 	hold    int  // rounds to keep now
@@ -64,7 +65,7 @@ func (d *depth) judge(rate float64) {
 		d.settled = rate
 		d.probe(d.probing > 0)
 	case d.probing != 0:
-		d.now = d.back()
+		d.now = d.before
 		d.up = d.probing < 0
 		d.probing = 0
 		d.hold, d.pause = d.pause, min(2*d.pause, maxDepthHold)
@@ -77,17 +78,9 @@ func (d *depth) judge(rate float64) {
 	}
 }
 
-// back is the depth before the probe.
-func (d *depth) back() int {
-	if d.probing > 0 {
-		return d.now / 2
-	}
-	return min(2*d.now, d.most)
-}
-
 // probe tries twice, or half, as many.
 func (d *depth) probe(up bool) {
-	d.probing = 0
+	d.probing, d.before = 0, d.now
 	switch {
 	case up && 2*d.now <= d.most:
 		d.now, d.probing = 2*d.now, 1
