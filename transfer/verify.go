@@ -114,16 +114,16 @@ func (c *copier) report(differ []*MismatchError) {
 		"source_digest", m.Source.String(), "target_digest", m.Target.String())
 }
 
-// choose makes the chunks that differ the batch's chosen ones.
+// choose makes the chunks that differ the batch's chosen ones. What the target was said to hold is not believed again.
 func (c *copier) choose(b *batch, differ []*MismatchError) {
 	for _, p := range b.parts {
 		p.chooseNone()
-		p.base = nil // it was not so
+		p.base = nil
 	}
 	for _, m := range differ {
 		p := b.at(m.Chunk)
 		c.expand(p)
-		p.chosen[m.Chunk-p.first] = true
+		p.chosen[m.Chunk-p.first], p.held[m.Chunk-p.first] = true, false
 	}
 }
 
