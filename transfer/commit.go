@@ -173,9 +173,10 @@ func (c *copier) mergeMore(b *batch, flushed <-chan *batch) (next *batch) {
 type recorder struct {
 	*copier
 	timer  *time.Timer
-	waits  []*batch // verified, not recorded
-	slots  int      // that they hold
-	digest int      // how many they have
+	waits  []*batch  // verified, not recorded
+	slots  int       // that they hold
+	digest int       // how many they have
+	oldest time.Time // when the first of them came
 }
 
 // next is the batch that is there, or the next one that comes; ok is false at the end. Meanwhile it records what has waited
@@ -202,11 +203,14 @@ func (r *recorder) add(b *batch) error {
 			return err
 		}
 	}
+	if len(r.waits) == 0 {
+		r.oldest = time.Now()
+	}
 	r.waits = append(r.waits, b)
 	r.slots += b.slots
 	r.digest += b.digests()
-	if r.slots < recordBatches {
-		return nil
+	if r.slots < recordBatches && time.Since(r.oldest) < recordTime {
+		return nil // next sees to it, unless batches come so slowly that it never waits
 	}
 	return r.record()
 }
