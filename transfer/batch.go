@@ -50,6 +50,18 @@ func (b *batch) digests() (n int) {
 	return n
 }
 
+// markData marks which of the chunks from first are no zeroes; all are of the batch.
+func (b *batch) markData(first int64, data []bool, z *zeroDigests) {
+	for next := first; next < first+int64(len(data)); {
+		p := b.at(next)
+		end := min(p.end(), first+int64(len(data)))
+		for ; next < end && !p.hole(); next++ {
+			data[next-first] = data[next-first] || p.digests[next-p.first] != z.of(next)
+		}
+		next = end
+	}
+}
+
 // spoil marks the chunk and all behind it: they must not be recorded.
 func (b *batch) spoil(chunk int64, z *zeroDigests) {
 	for _, p := range b.parts {

@@ -41,55 +41,54 @@ type flusher struct {
 // from each.
 func (f *flusher) rest(began, ended time.Time) { f.until = ended.Add(flushRest * ended.Sub(began)) }
 
-// gather is the next group, nil at the end: the first batch, those that are copied while the rest lasts, and those behind
-// them that need no waiting.
+// gather is the next group, nil at the end: the first batch, and those behind it that are copied before the rest is over, or
+// need no waiting then.
 func (f *flusher) gather() (group []*batch, err error) {
-	timer := time.NewTimer(time.Until(f.until))
-	defer timer.Stop()
-	data, rested := int64(0), false
+	rest := time.NewTimer(time.Until(f.until))
+	defer rest.Stop()
+	if !f.take(nil, false) {
+		return nil, nil
+	}
+	data, rested := int64(0), !time.Now().Before(f.until)
 	for {
 		hurry := len(group) > 0 && (rested || data >= f.most)
-		b, ok := f.take(len(group) == 0, hurry, timer.C)
 		switch {
-		case !ok:
+		case f.next == nil && !f.take(rest.C, hurry):
 			return group, nil
-		case b == nil:
+		case f.next == nil: // the rest is over
 			rested = true
-			continue
-		case hurry && !b.idle():
-			f.next = b
+		case len(group) == 0 || f.next.idle():
+			if err := f.next.wait(); err != nil {
+				return nil, err
+			}
+			group, data, f.next = append(group, f.next), data+f.next.data, nil
+		case hurry:
 			return group, nil
+		default:
+			<-rest.C
+			rested = true
 		}
-		if err := b.wait(); err != nil {
-			return nil, err
-		}
-		group, data = append(group, b), data+b.data
 	}
 }
 
-// take is the next batch: one that has to be waited for, unless there is something to flush and no time to wait. ok is false
-// if there is none; nil says that the rest is over.
-func (f *flusher) take(first, hurry bool, rest <-chan time.Time) (b *batch, ok bool) {
-	if b := f.next; b != nil {
-		f.next = nil
-		return b, true
+// take waits for the next batch, in a hurry not at all. false: there is none. It leaves next nil when rest ends the wait.
+func (f *flusher) take(rest <-chan time.Time, hurry bool) (ok bool) {
+	if f.next != nil {
+		return true
 	}
-	switch {
-	case first:
-		b, ok = <-f.copied
-	case hurry:
+	if hurry {
 		select {
-		case b, ok = <-f.copied:
+		case f.next, ok = <-f.copied:
 		default:
 		}
-	default:
-		select {
-		case b, ok = <-f.copied:
-		case <-rest:
-			return nil, true
-		}
+		return ok
 	}
-	return b, ok
+	select {
+	case f.next, ok = <-f.copied:
+		return ok
+	case <-rest:
+		return true
+	}
 }
 
 // settle waits for what was started, and for the runs of zeroes that it has written: then all writes of the batches are

@@ -60,6 +60,8 @@ type ScanOptions struct {
 	ReadHoles bool
 	// Progress, if not nil, is told how many bytes more are digested or are holes, in small steps, one call at a time.
 	Progress func(bytes int64)
+	// mark, if not nil, marks chunks of a stretch that are read whatever the device calls them.
+	mark func(first int64, data []bool)
 }
 
 // Scan is ScanWith for who has no wishes.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -82,12 +83,9 @@ func (s *scanner) run(ctx context.Context, first, end int64, cut *canonical) err
 func (s *scanner) plan(ctx context.Context, first, end int64) error {
 	for window := int64(firstWindow); first < end; window = min(window*windowGrowth, windowChunks) {
 		count := min(window, end-first)
-		data := all(count)
-		if !s.ReadHoles {
-			var err error
-			if data, err = s.dataChunks(ctx, first, count); err != nil {
-				return err
-			}
+		data, err := s.mustRead(ctx, first, count)
+		if err != nil {
+			return err
 		}
 		if err := s.planWindow(ctx, first, data); err != nil {
 			return err
@@ -95,6 +93,26 @@ func (s *scanner) plan(ctx context.Context, first, end int64) error {
 		first += count
 	}
 	return nil
+}
+
+// mustRead says which of count chunks from first are read. The device is asked only where it may have a hole.
+func (s *scanner) mustRead(ctx context.Context, first, count int64) ([]bool, error) {
+	if s.ReadHoles {
+		return all(count), nil
+	}
+	if s.mark == nil {
+		return s.dataChunks(ctx, first, count)
+	}
+	marked := make([]bool, count)
+	s.mark(first, marked)
+	if !slices.Contains(marked, false) {
+		return marked, nil
+	}
+	data, err := s.dataChunks(ctx, first, count)
+	for i := range data {
+		data[i] = data[i] || marked[i]
+	}
+	return data, err
 }
 
 func (s *scanner) planWindow(ctx context.Context, first int64, data []bool) error {

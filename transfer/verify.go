@@ -60,12 +60,14 @@ func (c *copier) differing(ctx context.Context, b *batch, first, count int64) ([
 	return differ, nil
 }
 
-// ask asks the verifier. A device of this node need not be asked for its holes where none can be.
+// ask asks the verifier. Of a device of this node it is not believed that there is a hole where data was written.
 func (c *copier) ask(ctx context.Context, b *batch, first, count int64) ([]Run, error) {
-	if v, ok := c.Verifier.(deviceVerifier); ok && b.data == b.end()-b.first() {
-		return digests(ctx, v.medium, v.geometry, first, count, ScanOptions{ReadHoles: true})
+	v, ok := c.Verifier.(deviceVerifier)
+	if !ok {
+		return c.Verifier.Digests(ctx, first, count)
 	}
-	return c.Verifier.Digests(ctx, first, count)
+	o := ScanOptions{Workers: v.workers, mark: func(first int64, data []bool) { b.markData(first, data, &c.zero) }}
+	return digests(ctx, v.medium, v.geometry, first, count, o)
 }
 
 // compare finds the chunks in which the runs differ from the batch; the runs must be those of count chunks from first.
