@@ -114,6 +114,9 @@ func (c Config) complete() (Config, error) {
 	if c.InFlight == 0 {
 		c.InFlight = DefaultInFlight
 	}
+	if v, ok := c.Verifier.(deviceVerifier); ok {
+		c.Verifier = v.within(c.InFlight - copyShare(c.InFlight))
+	}
 	if c.batch == 0 {
 		c.batch = max(batchBytes/c.ChunkSize, 1)
 	}

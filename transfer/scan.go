@@ -23,16 +23,23 @@ type Verifier interface {
 // NewVerifier digests the device itself: the target's half of a migration, and targets without an agent. The device
 // should answer from the medium (dataplane.Mode.Medium); which Class that makes is the caller's knowledge.
 func NewVerifier(medium dataplane.Device, g Geometry) Verifier {
-	return deviceVerifier{medium, g}
+	return deviceVerifier{medium, g, scanWorkers}
 }
 
 type deviceVerifier struct {
 	medium   dataplane.Device
 	geometry Geometry
+	workers  int
+}
+
+// within is the verifier with no more buffers than fit into so many bytes, but for one.
+func (v deviceVerifier) within(bytes int64) deviceVerifier {
+	v.workers = int(min(max(bytes/pieceBytes(v.geometry), 1), scanWorkers))
+	return v
 }
 
 func (v deviceVerifier) Digests(ctx context.Context, first, count int64) ([]Run, error) {
-	return Digests(ctx, v.medium, v.geometry, first, count)
+	return digests(ctx, v.medium, v.geometry, first, count, ScanOptions{Workers: v.workers})
 }
 
 // Digests is Scan into memory; the caller bounds count.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -136,6 +137,22 @@ func TestScanReadsAheadWithinBounds(t *testing.T) {
 			t.Errorf("%v, %d pieces read", err, reads.Load())
 		}
 	})
+}
+
+// A scan has no more buffers than there is to read.
+func TestScanBuffers(t *testing.T) {
+	g := Geometry{VolumeSize: MaxChunkSize, ChunkSize: MaxChunkSize, Algorithm: XXH3_128}
+	d := newHuge(t, g)
+	d.set(0, 1)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := RootOf(t.Context(), d, g); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 2*MaxChunkSize {
+		t.Errorf("%d MiB for one chunk of %d MiB", n>>20, MaxChunkSize>>20)
+	}
 }
 
 func TestScanErrors(t *testing.T) {

@@ -22,6 +22,9 @@ const (
 	windowGrowth = 4
 )
 
+// pieceBytes is the length of a worker's buffer.
+func pieceBytes(g Geometry) int64 { return max(scanBytes, g.ChunkSize) }
+
 // scanner is one Scan. Pieces pass through it in order:
 //
 //	plan ─▶ (workers: read, digest) ─▶ collect
@@ -56,7 +59,7 @@ func newScanner(medium dataplane.Device, g Geometry, o ScanOptions) (*scanner, e
 	if err != nil {
 		return nil, err
 	}
-	e.piece.init(longestRequest(medium.Info(), max(scanBytes, g.ChunkSize)), e.minBlock, true)
+	e.piece.init(longestRequest(medium.Info(), pieceBytes(g)), e.minBlock, true)
 	return &scanner{
 		ScanOptions: o, end: e, zero: g.zeroDigests(),
 		jobs: make(chan *piece), ordered: make(chan *piece, 2*o.Workers),
@@ -71,7 +74,8 @@ func (s *scanner) run(ctx context.Context, first, end int64, cut *canonical) err
 		defer close(s.ordered)
 		return s.plan(running, first, end)
 	})
-	pieces := (s.geometry.Bytes(first, end-first) + scanBytes - 1) / scanBytes // or less
+	size := pieceBytes(s.geometry)
+	pieces := (s.geometry.Bytes(first, end-first) + size - 1) / size // or less
 	for range min(int64(s.Workers), pieces) {
 		g.Go(func() error { return s.work(running) })
 	}
@@ -155,7 +159,7 @@ func (s *scanner) hand(ctx context.Context, p *piece) error {
 
 // work reads and digests pieces until there are no more.
 func (s *scanner) work(ctx context.Context) error {
-	buf := getBuffer(max(scanBytes, s.geometry.ChunkSize))
+	buf := getBuffer(pieceBytes(s.geometry))
 	defer putBuffer(buf)
 	for {
 		select {
