@@ -10,8 +10,9 @@ import (
 	"github.com/cvold/cvold/dataplane"
 )
 
-// Send writes the first VolumeSize bytes of source to w, in order, holes as zeroes, and returns their root. Of config
-// Geometry, RequestSize, Limiter, ReadHoles, Retries and Progress count. Reading is several calls at a time, writing is
+// Send writes the first VolumeSize bytes of source to w, in order, holes as zeroes, and returns their root; with
+// NoDigests there is none, and it is zero. Beside it Geometry, RequestSize, Limiter, ReadHoles, Retries and Progress of config
+// count. Reading is several calls at a time, writing is
 // one. When it returns, no goroutine of it uses the source any more.
 func Send(ctx context.Context, source dataplane.Device, w io.Writer, config Config) (Root, error) {
 	config.Verifier, config.Checkpoint, config.Since, config.Unreadable = nil, nil, nil, nil
@@ -33,6 +34,9 @@ func Send(ctx context.Context, source dataplane.Device, w io.Writer, config Conf
 		return Root{}, fmt.Errorf("send: %w", err)
 	}
 	config.Progress.SetPhase(PhaseDone)
+	if config.NoDigests {
+		return Root{}, nil
+	}
 	return s.root.Sum()
 }
 
@@ -151,5 +155,8 @@ func (s *sender) put(chunk int64, bytes []byte) error {
 	}
 	s.Progress.sent(added.bytes)
 	s.Progress.verified(added)
+	if s.NoDigests {
+		return nil
+	}
 	return s.root.Add(Run{First: chunk, Count: 1, Digests: []Digest{s.sum(bytes, chunk, added.zeroChunks == 1)}})
 }
