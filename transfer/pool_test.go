@@ -81,7 +81,7 @@ func TestWorkers(t *testing.T) {
 		"seven":          {millisecond, 7, 0, 4096, 7, 7, 7},
 		"the most":       {millisecond, MaxWorkers, 0, 4096, MaxWorkers, MaxWorkers, MaxWorkers},
 		"latency":        {millisecond, 0, 0, 4096, MaxWorkers, MaxWorkers, MaxWorkers},
-		"in turn":        {inTurn, 0, 0, 4096, 1, 2, 8},
+		"in turn":        {inTurn, 0, 0, 4096, 1, 2, 2 * slowWorkers},
 		"little memory":  {millisecond, 0, 40 << 10, 4096, 4, 7, 7},
 		"less than that": {millisecond, 0, 1, 4096, 1, 1, 1},
 	} {

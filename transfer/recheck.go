@@ -48,26 +48,22 @@ const recheckChunks = 4 << 10
 
 // recheck returns the chunks of the range that differ; all of them count as verified.
 func recheck(ctx context.Context, verifier Verifier, c *Checkpoint, zero *zeroDigests, first, count int64) (differ []*MismatchError, err error) {
-	runs, err := verifier.Digests(ctx, first, count)
+	known, err := c.digestsIn(first, count, zero)
+	if err != nil {
+		return nil, err
+	}
+	runs, err := ask(ctx, verifier, first, count, func(from int64, data []bool) {
+		for i := range data {
+			chunk := from + int64(i)
+			data[i] = known[chunk-first] != zero.of(chunk)
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
 	found, err := expand(runs, first, count, zero)
 	if err != nil {
 		return nil, err
-	}
-	known := make([]Digest, 0, count)
-	err = c.runsIn(first, first+count, func(r Run) error {
-		for chunk := r.First; chunk < r.End(); chunk++ {
-			known = append(known, r.digest(chunk, zero))
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(known)) != count {
-		return nil, fmt.Errorf("checkpoint has %d digests of %d: %w", len(known), count, io.ErrUnexpectedEOF)
 	}
 	for i := range known {
 		if known[i] != found[i] {
@@ -76,4 +72,19 @@ func recheck(ctx context.Context, verifier Verifier, c *Checkpoint, zero *zeroDi
 		}
 	}
 	return differ, nil
+}
+
+// digestsIn are the digests of count chunks from first, which lie in one interval.
+func (c *Checkpoint) digestsIn(first, count int64, zero *zeroDigests) ([]Digest, error) {
+	known := make([]Digest, 0, count)
+	err := c.runsIn(first, first+count, func(r Run) error {
+		for chunk := r.First; chunk < r.End(); chunk++ {
+			known = append(known, r.digest(chunk, zero))
+		}
+		return nil
+	})
+	if err == nil && int64(len(known)) != count {
+		err = fmt.Errorf("checkpoint has %d digests of %d: %w", len(known), count, io.ErrUnexpectedEOF)
+	}
+	return known, err
 }

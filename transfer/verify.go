@@ -49,7 +49,7 @@ func (c *copier) differing(ctx context.Context, b *batch, first, count int64) ([
 		return nil, err
 	}
 	defer observe(c.Observers.Verify, time.Now())
-	runs, err := c.ask(ctx, b, first, count)
+	runs, err := ask(ctx, c.Verifier, first, count, func(first int64, data []bool) { b.markData(first, data, &c.zero) })
 	var differ []*MismatchError
 	if err == nil {
 		differ, err = c.compare(b, runs, first, count)
@@ -60,14 +60,13 @@ func (c *copier) differing(ctx context.Context, b *batch, first, count int64) ([
 	return differ, nil
 }
 
-// ask asks the verifier. Of a device of this node it is not believed that there is a hole where data was written.
-func (c *copier) ask(ctx context.Context, b *batch, first, count int64) ([]Run, error) {
-	v, ok := c.Verifier.(deviceVerifier)
+// ask asks the verifier. Of a device of this node it is not believed that there is a hole where mark marks data.
+func ask(ctx context.Context, v Verifier, first, count int64, mark func(first int64, data []bool)) ([]Run, error) {
+	d, ok := v.(deviceVerifier)
 	if !ok {
-		return c.Verifier.Digests(ctx, first, count)
+		return v.Digests(ctx, first, count)
 	}
-	o := ScanOptions{Workers: v.workers, mark: func(first int64, data []bool) { b.markData(first, data, &c.zero) }}
-	return digests(ctx, v.medium, v.geometry, first, count, o)
+	return digests(ctx, d.medium, d.geometry, first, count, ScanOptions{Workers: d.workers, mark: mark})
 }
 
 // compare finds the chunks in which the runs differ from the batch; the runs must be those of count chunks from first.
