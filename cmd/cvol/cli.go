@@ -65,7 +65,12 @@ func (c *cli) printf(format string, args ...any) {
 
 // notef writes a line that is not the result. Nothing can be done about a note that cannot be written.
 func (c *cli) notef(format string, args ...any) {
-	_, _ = fmt.Fprintln(c.stderr, "cvol: "+printable(fmt.Sprintf(format, args...)))
+	_, _ = fmt.Fprintln(c.stderr, note(format, args...))
+}
+
+// note is the line of a note.
+func note(format string, args ...any) string {
+	return "cvol: " + printable(fmt.Sprintf(format, args...))
 }
 
 // printJSON writes an answer as it came over the wire, indented.

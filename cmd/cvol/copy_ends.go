@@ -7,8 +7,6 @@ import (
 	"os"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/cvold/cvold/dataplane"
 	"github.com/cvold/cvold/dataplane/drivers"
 	"github.com/cvold/cvold/transfer"
@@ -34,10 +32,11 @@ type copyEnds struct {
 	medium         dataplane.Device // nil: the target itself
 	made           bool             // the target file was not there before
 	size           int64            // of the source
+	room           int64            // of the target
 	class          transfer.Class   // what reading back proves
 }
 
-// open opens both ends, and makes the target if it has to.
+// open opens both ends, and makes the target if it has to. A target that is too short is left so: see grow.
 func (p *copyJob) open(ctx context.Context) (e *copyEnds, err error) {
 	e = &copyEnds{class: transfer.ServerReadback}
 	defer func() {
@@ -52,27 +51,81 @@ func (p *copyJob) open(ctx context.Context) (e *copyEnds, err error) {
 		return e, err
 	}
 	if p.targetName == nullName {
-		e.target = nullDevice{size: e.size}
+		e.target, e.room = nullDevice{size: e.size}, e.size
 		return e, nil
 	}
 	if err = e.makeTarget(p); err != nil {
 		return e, err
 	}
-	if e.target, err = p.device(ctx, p.targetName, dataplane.Mode{Direct: p.direct}); err != nil {
+	if err = e.openTarget(ctx, p); err != nil {
 		return e, err
 	}
 	if same(e.source, e.target) || p.sourceName == p.targetName {
 		return e, errSameDevice
 	}
-	if p.verify != verifyReadback {
-		return e, nil
+	return e, e.checkRoom(p)
+}
+
+// openTarget opens the target, and makes sure that a server can do what is promised.
+func (e *copyEnds) openTarget(ctx context.Context, p *copyJob) (err error) {
+	if e.target, err = p.device(ctx, p.targetName, dataplane.Mode{Direct: p.direct}); err != nil {
+		return err
 	}
-	return e, e.openMedium(ctx, p)
+	if e.room, err = e.target.Size(); err != nil {
+		return err
+	}
+	if p.verify == verifyNone {
+		e.target = unflushed{e.target}
+	}
+	if e.target.Info().Path != "" {
+		return nil
+	}
+	if err := e.target.Sync(); errors.Is(err, dataplane.ErrNotSupported) {
+		return &hintedError{err, "what is written there is never known to be durable: --verify none copies all the same"}
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
+
+// checkRoom refuses a target that is too small and cannot grow.
+func (e *copyEnds) checkRoom(p *copyJob) error {
+	switch {
+	case e.room >= e.size || e.made:
+		return nil
+	case !isFile(e.target):
+		return refusal("the source has %s, the target only %s", exactSize(e.size), exactSize(e.room))
+	case p.since != "":
+		return refusal("the source has %s, the target only %s: it cannot hold what --since says", exactSize(e.size), exactSize(e.room))
+	}
+	return nil
+}
+
+// isFile says that the device is a local file.
+func isFile(d dataplane.Device) bool {
+	info, err := os.Stat(d.Info().Path)
+	return err == nil && info.Mode().IsRegular()
+}
+
+// grow gives a target file that is too short the source's size; it is locked meanwhile. What is new reads as zeroes.
+func (e *copyEnds) grow(ctx context.Context, p *copyJob) error {
+	if e.room >= e.size {
+		return nil
+	}
+	if err := os.Truncate(p.targetName, e.size); err != nil {
+		return err
+	}
+	err := e.target.Close()
+	e.target = nil
+	if err != nil {
+		return err
+	}
+	return e.openTarget(ctx, p)
 }
 
 // openMedium opens a local target once more, to read what its medium holds.
 func (e *copyEnds) openMedium(ctx context.Context, p *copyJob) (err error) {
-	if isURI(p.targetName) {
+	if p.verify != verifyReadback || isURI(p.targetName) || p.targetName == nullName {
 		return nil
 	}
 	if e.medium, err = p.device(ctx, p.targetName, dataplane.Mode{ReadOnly: true, Medium: true}); err != nil {
@@ -91,29 +144,22 @@ func (p *copyJob) device(ctx context.Context, name string, mode dataplane.Mode) 
 	})
 }
 
-// makeTarget makes a target file that is not there, and gives one that is too short the source's size.
+// makeTarget makes a target file that is not there, empty.
 func (e *copyEnds) makeTarget(p *copyJob) error {
 	if isURI(p.targetName) {
 		return nil
 	}
-	f, err := os.OpenFile(p.targetName, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
-	if errors.Is(err, os.ErrExist) {
-		return e.growTarget(p.targetName)
+	if _, err := os.Lstat(p.targetName); !errors.Is(err, os.ErrNotExist) {
+		return nil // what it is shows when it is opened
 	}
-	if err != nil {
-		return fmt.Errorf("make %s: %w", p.targetName, err)
-	}
-	e.made = true
-	return errors.Join(f.Truncate(e.size), f.Close())
-}
-
-// growTarget: a regular file ends in zeroes where the source is longer; a device says in the end that it is too small.
-func (e *copyEnds) growTarget(path string) error {
-	info, err := os.Stat(path)
-	if err != nil || !info.Mode().IsRegular() || info.Size() >= e.size {
+	if err := p.mustBeThere(); err != nil {
 		return err
 	}
-	return os.Truncate(path, e.size)
+	if err := makeFile(p.targetName, modeLike(p.sourceName)); err != nil {
+		return fmt.Errorf("make target: %w", err)
+	}
+	e.made = true
+	return nil
 }
 
 // verifier reads the target back.
@@ -146,18 +192,6 @@ func (e *copyEnds) discard(path string) error {
 	return os.Remove(path)
 }
 
-// same says that both devices are one local file or block device.
-func same(a, b dataplane.Device) bool {
-	var x, y unix.Stat_t
-	if a.Info().Path == "" || b.Info().Path == "" || unix.Stat(a.Info().Path, &x) != nil || unix.Stat(b.Info().Path, &y) != nil {
-		return false
-	}
-	if x.Mode&unix.S_IFMT == unix.S_IFBLK && y.Mode&unix.S_IFMT == unix.S_IFBLK {
-		return x.Rdev == y.Rdev
-	}
-	return x.Dev == y.Dev && x.Ino == y.Ino
-}
-
 // nullDevice forgets what is written to it.
 type nullDevice struct{ size int64 }
 
@@ -171,4 +205,14 @@ func (nullDevice) Info() dataplane.Info                          { return datapl
 func (nullDevice) Close() error                                  { return nil }
 func (nullDevice) Extents(ctx context.Context, off, n int64, fn func(dataplane.Extent) error) error {
 	return dataplane.AllData(ctx, off, n, fn)
+}
+
+// unflushed is a target of a copy that promises nothing, on a server that cannot flush.
+type unflushed struct{ dataplane.Device }
+
+func (u unflushed) Sync() error {
+	if err := u.Device.Sync(); !errors.Is(err, dataplane.ErrNotSupported) {
+		return err
+	}
+	return nil
 }

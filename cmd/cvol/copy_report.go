@@ -22,6 +22,8 @@ type copyResult struct {
 	// Mismatches counts chunks that were read back wrong and copied again, Retries requests that failed and were made again.
 	Mismatches int64 `json:"mismatches"`
 	Retries    int64 `json:"retries"`
+	// UnreadableBytes of the source are zeroes on the target.
+	UnreadableBytes int64 `json:"unreadable_bytes"`
 	// Verify is --verify; Class what reading back proves, empty if nothing was read back.
 	Verify    string  `json:"verify"`
 	Class     string  `json:"class,omitempty"`
@@ -43,7 +45,13 @@ func (r *copyRun) result() (copyResult, error) {
 		class = r.ends.class
 		result.Class = class.String()
 	}
-	if r.checkpoint != nil {
+	if r.config.Unreadable != nil {
+		result.UnreadableBytes = r.config.Unreadable.Bytes()
+	}
+	if isStream(r.sourceName) {
+		result.ZeroBytes = result.SizeBytes - result.SentBytes
+	}
+	if r.checkpoint != nil && !r.config.NoDigests && result.UnreadableBytes == 0 {
 		root, err := r.root(class)
 		if err != nil {
 			return result, err
@@ -77,6 +85,7 @@ func (p *copyJob) report(r copyResult) error {
 	add("unchanged", r.SkippedBytes)
 	add("holes", r.ZeroBytes)
 	add("resumed", r.ResumedBytes)
+	add("unreadable", r.UnreadableBytes)
 	if r.Mismatches > 0 {
 		words = append(words, fmt.Sprintf("chunks copied again %d", r.Mismatches))
 	}

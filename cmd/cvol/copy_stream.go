@@ -5,9 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
-	"time"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
@@ -15,101 +14,111 @@ import (
 	"github.com/cvold/cvold/transfer"
 )
 
-// stream is a copy from standard input, or to standard output.
-func (p *copyJob) stream(cmd *cobra.Command) error {
-	if isStream(p.sourceName) && isStream(p.targetName) {
-		return usage(cmd, "one of SOURCE and TARGET has to be a device")
-	}
-	r := &copyRun{copyJob: p, began: time.Now(), ends: &copyEnds{class: transfer.ServerReadback}}
-	do, what := r.send, "copy "+p.sourceName+" to standard output"
-	if isStream(p.sourceName) {
-		do, what = r.receive, "copy standard input to "+p.targetName
-	}
-	result, err := do(cmd)
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	if isStream(p.targetName) {
-		return nil // standard output has the bytes
-	}
-	return p.report(result)
-}
-
 // send writes the source to standard output.
 func (r *copyRun) send(cmd *cobra.Command) (result copyResult, err error) {
-	if r.manifest != "" {
-		return result, usage(cmd, "--manifest of what goes to standard output: 'cvol checksum --manifest' makes one of SOURCE")
-	}
-	ctx, e := cmd.Context(), r.ends
+	ctx, e := cmd.Context(), &copyEnds{}
 	if e.source, err = r.device(ctx, r.sourceName, dataplane.Mode{ReadOnly: true, Direct: r.direct}); err != nil {
 		return result, err
 	}
 	defer func() { err = errors.Join(err, e.close()) }()
-	if e.size, err = e.source.Size(); err != nil {
+	if overlaps(r.cli.stdout.w, e.source.Info().Path) {
+		return result, errSameDevice
+	}
+	if r.config.VolumeSize, err = e.source.Size(); err != nil {
 		return result, err
 	}
-	config, err := r.copyJob.config(cmd, e.size)
-	if err != nil {
-		return result, err
+	closeView := r.view(nil)
+	out := newOutlet(ctx, r.cli.stdout)
+	_, err = transfer.Send(ctx, e.source, out, r.config)
+	if ended := out.finish(); err == nil {
+		err = ended
 	}
-	view := r.cli.newCopyView(config.Progress)
-	_, err = transfer.Send(ctx, e.source, r.cli.stdout, config)
-	view.close(err == nil)
+	closeView(err == nil)
 	return result, err
 }
 
 // receive writes standard input to the target, and reads it back.
 func (r *copyRun) receive(cmd *cobra.Command) (result copyResult, err error) {
-	ctx, e := cmd.Context(), r.ends
-	if r.config, err = r.copyJob.config(cmd, 0); err != nil {
-		return result, err
-	}
-	r.progress = r.config.Progress
-	if err := r.openReceiver(ctx); err != nil {
+	ctx := cmd.Context()
+	if r.ends, err = r.openReceiver(ctx, cmd.InOrStdin()); err != nil {
 		return result, err
 	}
 	defer func() { err = errors.Join(err, r.finish(err)) }()
-	view := r.cli.newCopyView(r.progress)
-	defer func() { view.close(err == nil) }()
-	if r.checkpoint, err = transfer.Receive(ctx, interruptible(ctx, cmd.InOrStdin()), e.target, r.config); err != nil {
-		return result, err
+	r.config.TargetIsZero = r.config.TargetIsZero || r.ends.made && r.sparse
+	in := interruptible(ctx, cmd.InOrStdin())
+	defer in.Close() // what still comes is not wanted
+	closeView := r.view(in.came.Load)
+	defer func() { closeView(err == nil) }()
+	if r.checkpoint, err = transfer.Receive(ctx, in, r.ends.target, r.config); err != nil {
+		return result, explainTemp(err)
 	}
 	r.config.Geometry = r.checkpoint.Header().Geometry
-	if file, ok := e.target.(growingFile); ok {
-		if err := file.Truncate(r.config.VolumeSize); err != nil {
-			return result, err
-		}
-		if err := file.Sync(); err != nil {
-			return result, err
-		}
+	if err := r.settle(); err != nil {
+		return result, err
 	}
 	if err := r.readBack(ctx); err != nil {
 		return result, err
 	}
 	r.progress.SetPhase(transfer.PhaseDone)
+	r.keep = true
 	return r.result()
 }
 
-// openReceiver opens the target of a stream: a regular file is emptied, or made.
-func (r *copyRun) openReceiver(ctx context.Context) (err error) {
-	e := r.ends
+// openReceiver opens the target of a stream.
+func (r *copyRun) openReceiver(ctx context.Context, in io.Reader) (e *copyEnds, err error) {
+	e = &copyEnds{class: transfer.ServerReadback}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.close(), e.discard(r.targetName))
+		}
+	}()
 	if r.targetName == nullName {
-		e.target = nullDevice{size: math.MaxInt64}
-		r.verify = verifyDigest
+		e.target = nullDevice{size: endless}
+		return e, nil
+	}
+	if err := e.makeTarget(r.copyJob); err != nil {
+		return e, err
+	}
+	if err := e.openTarget(ctx, r.copyJob); err != nil {
+		return e, err
+	}
+	path := e.target.Info().Path
+	if overlaps(in, path) {
+		return e, errSameDevice
+	}
+	if !isFile(e.target) {
+		return e, nil
+	}
+	if r.direct {
+		return e, refusal("--direct of a stream: %s is a file, which grows, and that is done through the page cache", r.targetName)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err == nil {
+		e.target = &growingFile{Device: e.target, file: f, old: e.room}
+	}
+	return e, err
+}
+
+// overlaps says that a standard stream is of the same bytes as the file or block device at path.
+func overlaps(stream any, path string) bool {
+	f, ok := stream.(*os.File)
+	return ok && samePlace(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), path)
+}
+
+// settle gives a file its length, when all has come.
+func (r *copyRun) settle() error {
+	file, ok := r.ends.target.(*growingFile)
+	if !ok {
 		return nil
 	}
-	info, err := os.Stat(r.targetName)
-	if isURI(r.targetName) || err == nil && !info.Mode().IsRegular() {
-		e.target, err = r.device(ctx, r.targetName, dataplane.Mode{Direct: r.direct})
+	if file.old > r.config.VolumeSize {
+		r.notef("%s is longer than what came: what lies behind %s is left as it is", r.targetName, exactSize(r.config.VolumeSize))
+		return nil
+	}
+	if err := file.file.Truncate(r.config.VolumeSize); err != nil {
 		return err
 	}
-	e.made = errors.Is(err, os.ErrNotExist)
-	f, err := os.OpenFile(r.targetName, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o666)
-	if err != nil {
-		return fmt.Errorf("open %s: %w", r.targetName, err)
-	}
-	e.target, r.config.TargetIsZero = growingFile{f}, true
-	return nil
+	return file.Sync()
 }
 
 // readBack compares the target's medium with what came.
@@ -127,24 +136,55 @@ func (r *copyRun) readBack(ctx context.Context) (err error) {
 	return err
 }
 
-// growingFile is a file as long as what is written to it.
-type growingFile struct{ *os.File }
-
-func (growingFile) Size() (int64, error)                          { return math.MaxInt64, nil }
-func (growingFile) ZeroAt(int64, int64, dataplane.ZeroMode) error { return nil } // it was empty
-func (growingFile) Discard(int64, int64) error                    { return nil }
-func (growingFile) Info() dataplane.Info                          { return dataplane.Info{MinBlock: 1, PreferredBlock: 1} }
-func (growingFile) Extents(ctx context.Context, off, n int64, fn func(dataplane.Extent) error) error {
-	return dataplane.AllData(ctx, off, n, fn)
+// inlet is standard input until the context ends: a read of it cannot be interrupted, but it can be left behind.
+type inlet struct {
+	*io.PipeReader
+	came atomic.Int64 // bytes
 }
 
-// interruptible is r until the context ends: a read of standard input cannot be interrupted, but it can be left behind.
-func interruptible(ctx context.Context, r io.Reader) io.Reader {
+func interruptible(ctx context.Context, r io.Reader) *inlet {
 	out, in := io.Pipe()
+	i := &inlet{PipeReader: out}
 	context.AfterFunc(ctx, func() { in.CloseWithError(context.Cause(ctx)) })
 	go func() {
 		_, err := io.CopyBuffer(struct{ io.Writer }{in}, struct{ io.Reader }{r}, make([]byte, transfer.DefaultChunkSize))
 		in.CloseWithError(err)
 	}()
-	return out
+	return i
+}
+
+func (i *inlet) Read(p []byte) (int, error) {
+	n, err := i.PipeReader.Read(p)
+	i.came.Add(int64(n))
+	return n, err
+}
+
+// outlet is standard output until the context ends, for the same reason: who reads it may have stopped to.
+type outlet struct {
+	*io.PipeWriter
+	ctx  context.Context
+	done chan error
+}
+
+func newOutlet(ctx context.Context, w io.Writer) *outlet {
+	out, in := io.Pipe()
+	o := &outlet{PipeWriter: in, ctx: ctx, done: make(chan error, 1)}
+	context.AfterFunc(ctx, func() { out.CloseWithError(context.Cause(ctx)) })
+	go func() {
+		_, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{out}, make([]byte, transfer.DefaultChunkSize))
+		out.CloseWithError(err)
+		o.done <- err
+	}()
+	return o
+}
+
+// finish waits until all is written.
+func (o *outlet) finish() error {
+	_ = o.Close() // a pipe's never fails
+	select {
+	case err := <-o.done:
+		return err
+	case <-o.ctx.Done():
+		return context.Cause(o.ctx)
+	}
 }

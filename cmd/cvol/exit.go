@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"strings"
 	"text/tabwriter"
@@ -73,6 +74,7 @@ func (c *cli) report(err error) int {
 		c.notef("%v", err)
 	case code == exitInterrupted:
 		c.notef("interrupted")
+		c.hint(err)
 	default:
 		c.tell(err)
 	}
@@ -82,6 +84,11 @@ func (c *cli) report(err error) int {
 // tell tells of an error, and of the way out if there is one.
 func (c *cli) tell(err error) {
 	c.notef("cannot %v", err)
+	c.hint(err)
+}
+
+// hint tells of the way out.
+func (c *cli) hint(err error) {
 	var hinted *hintedError
 	if errors.As(err, &hinted) {
 		c.notef("%s", hinted.hint)
@@ -163,7 +170,7 @@ func isUnreachable(err error) bool {
 
 func isForbidden(err error) bool {
 	var e *client.UnreachableError
-	return errors.As(err, &e) && e.Denied() || refusedWith(err, http.StatusForbidden, http.StatusUnauthorized)
+	return errors.As(err, &e) && e.Denied() || errors.Is(err, fs.ErrPermission) || refusedWith(err, http.StatusForbidden, http.StatusUnauthorized)
 }
 
 func isRefused(err error) bool {
@@ -176,7 +183,7 @@ func isRefusedDevice(err error) bool {
 	if errors.As(err, &refused) || errors.Is(err, errSameDevice) {
 		return true
 	}
-	for _, refusal := range []error{dataplane.ErrBusy, dataplane.ErrReadOnly, dataplane.ErrNotSupported, nbd.ErrRefused, nbd.ErrTLSRequired, nbd.ErrNoTLS, nbd.ErrURI} {
+	for _, refusal := range []error{dataplane.ErrBusy, dataplane.ErrReadOnly, dataplane.ErrNotSupported, nbd.ErrRefused, nbd.ErrTLSRequired, nbd.ErrNoTLS, nbd.ErrURI, transfer.ErrInUse} {
 		if errors.Is(err, refusal) {
 			return true
 		}
