@@ -99,6 +99,10 @@ func (p *copyJob) report(r copyResult) error {
 	if r.Root != "" {
 		words = append(words, "root "+r.Root)
 	}
-	p.cli.printf("%s is copied to %s: %s", r.Source, r.Target, strings.Join(words, ", "))
+	source, target := r.Source, strings.TrimSuffix(r.Target, ":")
+	if isStream(source) {
+		source = "standard input"
+	}
+	p.cli.printf("%s is copied to %s: %s", source, target, strings.Join(words, ", "))
 	return nil
 }
