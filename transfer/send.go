@@ -10,10 +10,9 @@ import (
 	"github.com/cvold/cvold/dataplane"
 )
 
-// Send writes the first VolumeSize bytes of source to w, in order, holes as zeroes, and returns their root; with
-// NoDigests there is none, and it is zero. Beside it Geometry, RequestSize, Limiter, ReadHoles, Retries and Progress of config
-// count. Reading is several calls at a time, writing is
-// one. When it returns, no goroutine of it uses the source any more.
+// Send writes the first VolumeSize bytes of source to w, in order, holes as zeroes, and returns their root; with NoDigests
+// there is none, and it is zero. Of the rest of config Geometry, RequestSize, Limiter, ReadHoles, Retries and Progress count.
+// Reading is several calls at a time, writing is one. When it returns, no goroutine of it uses the source any more.
 func Send(ctx context.Context, source dataplane.Device, w io.Writer, config Config) (Root, error) {
 	config.Verifier, config.Checkpoint, config.Since, config.Unreadable = nil, nil, nil, nil
 	config, err := config.complete()
