@@ -18,7 +18,7 @@ func Recheck(ctx context.Context, verifier Verifier, c *Checkpoint, progress *Pr
 	return moved, err
 }
 
-// recheckAll is Recheck; last is a chunk that differed, nil: none did.
+// recheckAll is Recheck; last is one of the chunks that differed, nil: none did.
 func recheckAll(ctx context.Context, verifier Verifier, c *Checkpoint, progress *Progress) (last *MismatchError, moved int64, err error) {
 	progress.SetPhase(PhaseRechecking)
 	g := c.header.Geometry
@@ -33,11 +33,14 @@ func recheckAll(ctx context.Context, verifier Verifier, c *Checkpoint, progress 
 		if err != nil {
 			return last, moved, fmt.Errorf("check again: %w", err)
 		}
-		for _, last = range differ {
-			if err := c.Invalidate(last.Chunk, 1); err != nil {
+		for len(differ) > 0 {
+			last = differ[0]
+			n := neighbours(differ)
+			if err := c.Invalidate(last.Chunk, n); err != nil {
 				return last, moved, err
 			}
-			moved += g.Bytes(last.Chunk, 1)
+			moved += g.Bytes(last.Chunk, n)
+			differ = differ[n:]
 		}
 		progress.rechecked(g.Bytes(first, count))
 	}
@@ -45,6 +48,14 @@ func recheckAll(ctx context.Context, verifier Verifier, c *Checkpoint, progress 
 
 // recheckChunks are asked for at a time: an answer takes seconds at most where all is data.
 const recheckChunks = 4 << 10
+
+// neighbours is how many of the chunks, which are in ascending order, follow one another from the first on: they are taken out
+// with one record, for each is a flush, and there may be as many as the volume has chunks.
+func neighbours(differ []*MismatchError) (n int64) {
+	for n = 1; n < int64(len(differ)) && differ[n].Chunk == differ[0].Chunk+n; n++ {
+	}
+	return n
+}
 
 // recheck returns the chunks of the range that differ; all of them count as verified.
 func recheck(ctx context.Context, verifier Verifier, c *Checkpoint, zero *zeroDigests, first, count int64) (differ []*MismatchError, err error) {
