@@ -209,8 +209,10 @@ func checkHugeRoot(source *huge, c *Checkpoint) error {
 		}
 		next = i + 1
 	}
-	if err := h.Add(Run{First: next, Count: g.Chunks() - next, Zero: true}); err != nil {
-		return err
+	if next < g.Chunks() {
+		if err := h.Add(Run{First: next, Count: g.Chunks() - next, Zero: true}); err != nil {
+			return err
+		}
 	}
 	want, err := h.Sum()
 	if err != nil {
