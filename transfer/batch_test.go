@@ -10,23 +10,21 @@ import (
 )
 
 // testBatch is a batch of so many chunks, all of which differ, some of them bad.
-func testBatch(g Geometry, first int64, bad []bool) *batch {
-	z := g.zeroDigests()
-	b := newBatch(first, all(int64(len(bad))), &z)
-	for i := range b.digests {
-		b.digests[i] = Digest{byte(first + int64(i)), 1}
+func testBatch(first int64, bad []bool) *batch {
+	p := newData(first, int64(len(bad)))
+	for i := range p.digests {
+		p.digests[i] = Digest{byte(first + int64(i)), 1}
 	}
 	if slices.Contains(bad, true) {
-		b.bad = slices.Clone(bad)
+		p.bad = slices.Clone(bad)
 	}
-	return b
+	return &batch{parts: []*part{p}, data: p.count, slots: 1}
 }
 
-// Property: what merged batches have to record are the chunks that are not bad, with their own digests, in order, in as few runs
-// as that takes; and a chunk that is spoiled takes all behind it along.
+// Property: what merged batches have to record are the chunks that are not bad, with their own digests, in order; and a chunk that is spoiled takes all behind it along.
 func TestBatchRuns(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		g := small(100 * 4096)
+		var z zeroDigests
 		first := rapid.Int64Range(0, 10).Draw(rt, "first")
 		var b *batch
 		var bad []bool
@@ -35,7 +33,7 @@ func TestBatchRuns(t *testing.T) {
 			if rapid.Bool().Draw(rt, "good") {
 				clear(more)
 			}
-			next := testBatch(g, first+int64(len(bad)), more)
+			next := testBatch(first+int64(len(bad)), more)
 			bad = append(bad, more...)
 			if b == nil {
 				b = next
@@ -44,12 +42,12 @@ func TestBatchRuns(t *testing.T) {
 			}
 		}
 		n := int64(len(bad))
-		if b.first != first || b.end() != first+n || b.data != n || int64(len(b.chosen)) != n || int64(len(b.held)) != n {
+		if b.first() != first || b.end() != first+n || b.data != n || b.digests() != int(n) {
 			rt.Fatalf("merged: %+v", b)
 		}
 		if rapid.Bool().Draw(rt, "spoil") {
 			chunk := rapid.Int64Range(0, n-1).Draw(rt, "chunk")
-			b.spoil(first + chunk)
+			b.spoil(first+chunk, &z)
 			for i := chunk; i < n; i++ {
 				bad[i] = true
 			}
@@ -60,8 +58,8 @@ func TestBatchRuns(t *testing.T) {
 			if err := r.Validate(); err != nil {
 				rt.Fatal(err)
 			}
-			if i > 0 && r.First <= runs[i-1].End() {
-				rt.Fatalf("runs %d and %d touch", i-1, i)
+			if i > 0 && r.First < runs[i-1].End() {
+				rt.Fatalf("runs %d and %d overlap", i-1, i)
 			}
 			for chunk := r.First; chunk < r.End(); chunk++ {
 				if r.digest(chunk, nil) != (Digest{byte(chunk), 1}) {
@@ -72,7 +70,8 @@ func TestBatchRuns(t *testing.T) {
 		}
 		var want []int64
 		for i, is := range bad {
-			if b.isBad(i) != is {
+			chunk := first + int64(i)
+			if p := b.at(chunk); p.isBad(chunk-p.first) != is {
 				rt.Fatalf("chunk %d: bad %v", i, !is)
 			}
 			if !is {
@@ -85,9 +84,9 @@ func TestBatchRuns(t *testing.T) {
 	})
 }
 
-// A batch keeps what the target is known to hold: nothing without such knowledge, and not what is other data now.
-func TestBatchKeep(t *testing.T) {
-	b := testBatch(small(10*4096), 0, make([]bool, 3))
+// A part keeps what the target is known to hold: nothing without such knowledge, and not what is other data now.
+func TestPartKeep(t *testing.T) {
+	b := testBatch(0, make([]bool, 3)).parts[0]
 	if b.keep(0) {
 		t.Error("kept without a base")
 	}
@@ -102,7 +101,7 @@ func TestBatchKeep(t *testing.T) {
 
 // A batch waits for all of its jobs and has the first error of any.
 func TestBatchWaits(t *testing.T) {
-	b := testBatch(small(10*4096), 0, make([]bool, 3))
+	b := testBatch(0, make([]bool, 3))
 	if !b.idle() || b.wait() != nil {
 		t.Error("a batch without jobs")
 	}
@@ -123,4 +122,36 @@ func TestBatchWaits(t *testing.T) {
 		t.Errorf("%v, idle %v", err, b.idle())
 	}
 	g.Wait()
+}
+
+// A hole is one part, which keeps nothing for each chunk until somebody looks at one.
+func TestPartHole(t *testing.T) {
+	g := small(20*4096 + 512)
+	z := g.zeroDigests()
+	p := newHole(10, 11)
+	if !p.hole() || p.end() != 21 || p.digest(20, &z) != g.ZeroDigest(512) || p.digest(10, &z) != g.ZeroDigest(4096) {
+		t.Errorf("hole %+v", p)
+	}
+	if n := p.zeroRun(3, 5, &z); n != 5 {
+		t.Errorf("%d chunks to make zeroes, want 5", n)
+	}
+	if n := p.zeroRun(8, 5, &z); n != 3 {
+		t.Errorf("%d chunks to make zeroes at the end, want 3", n)
+	}
+	added, unread := p.counts(g, &z)
+	if added.bytes != 10*4096+512 || added.zeroBytes != added.bytes || added.zeroChunks != 11 || unread {
+		t.Errorf("counts %+v", added)
+	}
+	if runs := p.runs(nil); len(runs) != 1 || !runs[0].Zero || runs[0].First != 10 || runs[0].Count != 11 {
+		t.Errorf("runs %+v", runs)
+	}
+	whole := *p
+	whole.expand(&z)
+	if again, _ := whole.counts(g, &z); again != added || whole.hole() || whole.zeroRun(0, 100, &z) != 11 {
+		t.Errorf("expanded: %+v", again)
+	}
+	p.chooseNone()
+	if p.zeroRun(0, 5, &z) != 0 {
+		t.Error("zeroes for a hole that is not chosen")
+	}
 }

@@ -53,6 +53,7 @@ func TestRetryPauses(t *testing.T) {
 				if op != "zero" {
 					source.fill(0, 4096, 1)
 				}
+				target.fill(0, 4096, 2)
 				c, _ := create(t, small(4096))
 				conf := config(c, target)
 				conf.Retries = retries
