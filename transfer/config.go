@@ -58,7 +58,7 @@ type Config struct {
 	// faster, found while it runs, within InFlight.
 	Workers int
 	// InFlight bounds the memory for chunks in bytes; 0 is DefaultInFlight. One chunk being copied and one being read back
-	// are always allowed.
+	// are always allowed, and so are Workers. Send and Receive have eight chunks in flight.
 	InFlight int64
 	// RequestSize is the longest read or write in bytes: a multiple of MinChunkSize, at most a chunk. 0: a chunk, and less
 	// while a device takes more than a second for one.

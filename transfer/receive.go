@@ -128,7 +128,10 @@ func (v *receiver) batch(ctx context.Context, first int64, buffers chan []byte) 
 			break
 		}
 	}
-	return digests[:count], errors.Join(g.Wait(), ctx.Err())
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return digests[:count], ctx.Err()
 }
 
 // fill reads until buf is full or the stream ends. It is not io.ReadFull, which has the same error for a stream that ends and
