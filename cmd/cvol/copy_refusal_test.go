@@ -2,11 +2,13 @@ package main
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -35,128 +37,147 @@ func tree(t *testing.T, dir string) string {
 	return text.String()
 }
 
+// copyRefusal is a command line that is refused; DIR is a directory that manifests made and setup completed.
+type copyRefusal struct {
+	args  string
+	code  int
+	says  string
+	setup func(t *testing.T, dir string)
+}
+
+// someCheckpoint is one of disk.raw and written.raw.
+func someCheckpoint(t *testing.T, dir string) {
+	half(t, filepath.Join(dir, "disk.raw"), filepath.Join(dir, "written.raw"), filepath.Join(dir, "c"), 2)
+}
+
+// links are other names of disk.raw, and one of nothing.
+func links(t *testing.T, dir string) {
+	disk := filepath.Join(dir, "disk.raw")
+	err := errors.Join(os.Symlink(disk, filepath.Join(dir, "soft")), os.Link(disk, filepath.Join(dir, "hard")),
+		os.Symlink(filepath.Join(dir, "nowhere"), filepath.Join(dir, "dangling")))
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What cannot be a source or a target.
+var copyEndRefusals = []copyRefusal{
+	{"DIR/disk.raw DIR/disk.raw", exitRefused, "one and the same", nil},
+	{"DIR/disk.raw DIR/../" + "NAME/disk.raw", exitRefused, "one and the same", nil},
+	{"DIR/disk.raw DIR/soft", exitRefused, "one and the same", links},
+	{"DIR/hard DIR/disk.raw", exitRefused, "one and the same", links},
+	{"DIR/disk.raw DIR/dangling", exitNotFound, "no such file", links},
+	{"DIR/none DIR/new", exitNotFound, "no such file", nil},
+	{"DIR DIR/new", exitRefused, "neither a file nor a block device", nil},
+	{"/dev/zero DIR/new", exitRefused, "neither a file nor a block device", nil},
+	{"DIR/disk.raw DIR", exitRefused, "neither a file nor a block device", nil},
+	{"DIR/disk.raw /dev/null", exitRefused, "neither a file nor a block device", nil},
+	{"DIR/disk.raw DIR/none/new", exitOther, "make target", nil},
+	{"http://example.org/ DIR/new", exitRefused, "scheme", nil},
+	{"DIR/disk.raw nbd+unix:///", exitRefused, "socket is missing", nil},
+	{"DIR/disk.raw nbd+unix:///?socket=DIR/none", exitOther, "no such file", nil},
+}
+
+// What cannot be meant.
+var copyFlagRefusals = []copyRefusal{
+	{"DIR/disk.raw", exitUsage, "too few", nil},
+	{"null: DIR/new", exitUsage, "can only be TARGET", nil},
+	{"- -", exitUsage, "has to be a device", nil},
+	{"--verify md5 DIR/disk.raw DIR/new", exitUsage, "none of readback", nil},
+	{"--on-read-error retry DIR/disk.raw DIR/new", exitUsage, "neither fail nor skip", nil},
+	{"--error-map DIR/m DIR/disk.raw DIR/new", exitUsage, "goes with", nil},
+	{"--verify none --manifest DIR/m DIR/disk.raw DIR/new", exitUsage, "makes no digests", nil},
+	{"--verify none --checkpoint DIR/c DIR/disk.raw DIR/new", exitUsage, "makes no digests", nil},
+	{"--resume DIR/disk.raw DIR/new", exitUsage, "needs --checkpoint", nil},
+	{"--source-unchanged DIR/disk.raw DIR/new", exitUsage, "goes with --resume", nil},
+	{"--since DIR/m --target-is-zero DIR/disk.raw DIR/new", exitUsage, "exclude each other", nil},
+	{"--sparse=false --target-is-zero DIR/disk.raw DIR/new", exitUsage, "--sparse=false allocates", nil},
+	{"--on-read-error skip --manifest DIR/m DIR/disk.raw DIR/new", exitUsage, "what SOURCE held", nil},
+	{"--progress --no-progress DIR/disk.raw DIR/new", exitUsage, "exclude each other", nil},
+	{"--progress=x DIR/disk.raw DIR/new", exitUsage, "no number of an open file", nil},
+	{"--progress=99999 DIR/disk.raw DIR/new", exitUsage, "bad file descriptor", nil},
+	{"--connections 0 DIR/disk.raw DIR/new", exitUsage, "--connections 0", nil},
+	{"--requests 65 DIR/disk.raw DIR/new", exitUsage, "--requests 65", nil},
+	{"--retries 17 DIR/disk.raw DIR/new", exitUsage, "--retries 17", nil},
+	{"--iops -1 DIR/disk.raw DIR/new", exitUsage, "--iops -1", nil},
+	{"--reconnect -1s DIR/disk.raw DIR/new", exitUsage, "not negative", nil},
+	{"--timeout -1s DIR/disk.raw DIR/new", exitUsage, "not negative", nil},
+	{"--digest md5 DIR/disk.raw DIR/new", exitUsage, "md5", nil},
+	{"--rate fast DIR/disk.raw DIR/new", exitUsage, "no rate", nil},
+	{"--request-size 1000 DIR/disk.raw DIR/new", exitUsage, "multiple of 4K", nil},
+	{"--request-size 2M DIR/disk.raw DIR/new", exitUsage, "multiple of 4K", nil},
+	{"--request-size x DIR/disk.raw DIR/new", exitUsage, "multiple of 4K", nil},
+	{"--checkpoint DIR/c - DIR/new", exitUsage, "written twice", nil},
+	{"--since DIR/disk.manifest DIR/disk.raw -", exitUsage, "written twice", nil},
+	{"--on-read-error skip DIR/disk.raw -", exitUsage, "written twice", nil},
+	{"--manifest DIR/m DIR/disk.raw -", exitUsage, "cvol checksum", nil},
+	{"--json DIR/disk.raw -", exitUsage, "standard output has the bytes", nil},
+	{"--direct - DIR/new", exitRefused, "--direct of a stream", nil},
+	{"--checkpoint DIR/c DIR/disk.raw null:", exitUsage, "holds nothing", nil},
+}
+
+// Files for two things, and files of others.
+var copyFileRefusals = []copyRefusal{
+	{"--checkpoint DIR/new DIR/disk.raw DIR/new", exitUsage, "TARGET and --checkpoint are one", nil},
+	{"--manifest DIR/disk.raw DIR/disk.raw DIR/new", exitUsage, "SOURCE and --manifest are one", nil},
+	{"--manifest DIR/hard DIR/disk.raw DIR/new", exitUsage, "SOURCE and --manifest are one", links},
+	{"--checkpoint DIR/x --manifest DIR/x DIR/disk.raw DIR/new", exitUsage, "--checkpoint and --manifest are one", nil},
+	{"--manifest DIR/odd.raw DIR/disk.raw DIR/new", exitRefused, "there already", nil},
+	{"--manifest DIR/none/m DIR/disk.raw DIR/new", exitOther, "make DIR/none/m", nil},
+	{"--on-read-error skip --error-map DIR/odd.raw DIR/disk.raw DIR/new", exitRefused, "no mapfile", nil},
+	{"--on-read-error skip --error-map DIR/none/m DIR/disk.raw DIR/new", exitOther, "make DIR/none/m", nil},
+}
+
+// Manifests that say nothing about this copy.
+var copyManifestRefusals = []copyRefusal{
+	{"--since DIR/none DIR/disk.raw DIR/written.raw", exitNotFound, "manifest", nil},
+	{"--since DIR/damaged.manifest DIR/disk.raw DIR/written.raw", exitOther, "corrupt", nil},
+	{"--since DIR/cut.manifest DIR/disk.raw DIR/written.raw", exitOther, "manifest", nil},
+	{"--since DIR/odd.raw DIR/disk.raw DIR/written.raw", exitOther, "odd.raw", nil},
+	{"--since DIR/disk.manifest DIR/odd.raw DIR/written.raw", exitRefused, "is of 3 MiB (3146240 bytes)", nil},
+	{"--since DIR/fine.manifest DIR/disk.raw DIR/written.raw", exitRefused, "in chunks of 4 KiB by blake3", nil},
+	{"--since DIR/disk.manifest --digest blake3 DIR/disk.raw DIR/written.raw", exitRefused, "by xxh3-128", nil},
+	{"--since DIR/disk.manifest DIR/disk.raw DIR/new", exitRefused, "is not there, and --since", nil},
+	{"--since DIR/disk.manifest DIR/disk.raw DIR/odd.raw", exitRefused, "the target only 1000 B", nil},
+}
+
+// Checkpoints of another copy, or that cannot be.
+var copyCheckpointRefusals = []copyRefusal{
+	{"--checkpoint DIR/c DIR/disk.raw DIR/written.raw", exitRefused, "--resume goes on", someCheckpoint},
+	{"--checkpoint DIR/none/c DIR/disk.raw DIR/new", exitOther, "create checkpoint", nil},
+	{"--checkpoint DIR/odd.raw/c DIR/disk.raw DIR/new", exitOther, "create checkpoint", nil},
+	{"--checkpoint DIR/c --resume DIR/disk.raw DIR/odd.raw", exitRefused, "of another target", someCheckpoint},
+	{"--checkpoint DIR/c --resume DIR/odd.raw DIR/written.raw", exitRefused, "of another source", someCheckpoint},
+	{"--checkpoint DIR/c --resume DIR/disk.raw DIR/new", exitRefused, "is not there, and checkpoint", someCheckpoint},
+	{"--checkpoint DIR/c --resume --digest blake3 DIR/disk.raw DIR/written.raw", exitRefused, "by xxh3-128, not of", someCheckpoint},
+	{"--checkpoint DIR/c --resume --verify digest DIR/disk.raw DIR/written.raw", exitRefused, "may have changed", func(t *testing.T, dir string) {
+		someCheckpoint(t, dir)
+		change(t, filepath.Join(dir, "disk.raw"), 0, 1)
+	}},
+	{"--checkpoint DIR/c --resume DIR/disk.raw DIR/written.raw", exitRefused, "of 3 MiB (3146240 bytes) in", func(t *testing.T, dir string) {
+		someCheckpoint(t, dir)
+		if err := os.Truncate(filepath.Join(dir, "disk.raw"), 2<<20); err != nil {
+			t.Fatal(err)
+		}
+	}},
+	{"--checkpoint DIR/c --resume DIR/disk.raw DIR/written.raw", exitOther, "corrupt", func(t *testing.T, dir string) {
+		someCheckpoint(t, dir)
+		change(t, filepath.Join(dir, "c"), 0, 1)
+	}},
+	{"--checkpoint DIR/odd.raw --resume DIR/disk.raw DIR/written.raw", exitOther, "remove it to begin anew", nil},
+	{"--checkpoint DIR/c --resume DIR/disk.raw DIR/written.raw", exitRefused, "is in use", func(t *testing.T, dir string) {
+		someCheckpoint(t, dir)
+		c, err := transfer.OpenCheckpoint(filepath.Join(dir, "c"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+	}},
+}
+
 // Each refusal has its exit code, says why in one line, perhaps the way out in a second one, and has touched nothing.
 func TestCopyRefuses(t *testing.T) {
-	at := filepath.Join
-	checkpoint := func(t *testing.T, dir string) { half(t, at(dir, "disk.raw"), at(dir, "written.raw"), at(dir, "c"), 2) }
-	link := func(t *testing.T, dir string) {
-		if err := os.Symlink(at(dir, "disk.raw"), at(dir, "soft")); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Link(at(dir, "disk.raw"), at(dir, "hard")); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Symlink(at(dir, "nowhere"), at(dir, "dangling")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	tests := []struct {
-		args  string
-		code  int
-		says  string
-		setup func(t *testing.T, dir string)
-	}{
-		{"DIR/disk.raw DIR/disk.raw", exitRefused, "one and the same", nil},
-		{"DIR/disk.raw DIR/../" + "NAME/disk.raw", exitRefused, "one and the same", nil},
-		{"DIR/disk.raw DIR/soft", exitRefused, "one and the same", link},
-		{"DIR/hard DIR/disk.raw", exitRefused, "one and the same", link},
-		{"DIR/disk.raw DIR/dangling", exitNotFound, "no such file", link},
-		{"DIR/none DIR/new", exitNotFound, "no such file", nil},
-		{"DIR DIR/new", exitRefused, "neither a file nor a block device", nil},
-		{"/dev/zero DIR/new", exitRefused, "neither a file nor a block device", nil},
-		{"DIR/disk.raw DIR", exitRefused, "neither a file nor a block device", nil},
-		{"DIR/disk.raw /dev/null", exitRefused, "neither a file nor a block device", nil},
-		{"DIR/disk.raw DIR/none/new", exitOther, "make target", nil},
-		{"http://example.org/ DIR/new", exitRefused, "scheme", nil},
-		{"DIR/disk.raw nbd+unix:///", exitRefused, "socket is missing", nil},
-		{"DIR/disk.raw nbd+unix:///?socket=DIR/none", exitOther, "no such file", nil},
-		// Flags.
-		{"DIR/disk.raw", exitUsage, "too few", nil},
-		{"null: DIR/new", exitUsage, "can only be TARGET", nil},
-		{"- -", exitUsage, "has to be a device", nil},
-		{"--verify md5 DIR/disk.raw DIR/new", exitUsage, "none of readback", nil},
-		{"--on-read-error retry DIR/disk.raw DIR/new", exitUsage, "neither fail nor skip", nil},
-		{"--error-map DIR/m DIR/disk.raw DIR/new", exitUsage, "goes with", nil},
-		{"--verify none --manifest DIR/m DIR/disk.raw DIR/new", exitUsage, "makes no digests", nil},
-		{"--verify none --checkpoint DIR/c DIR/disk.raw DIR/new", exitUsage, "makes no digests", nil},
-		{"--resume DIR/disk.raw DIR/new", exitUsage, "needs --checkpoint", nil},
-		{"--source-unchanged DIR/disk.raw DIR/new", exitUsage, "goes with --resume", nil},
-		{"--since DIR/m --target-is-zero DIR/disk.raw DIR/new", exitUsage, "exclude each other", nil},
-		{"--sparse=false --target-is-zero DIR/disk.raw DIR/new", exitUsage, "--sparse=false allocates", nil},
-		{"--on-read-error skip --manifest DIR/m DIR/disk.raw DIR/new", exitUsage, "what SOURCE held", nil},
-		{"--progress --no-progress DIR/disk.raw DIR/new", exitUsage, "exclude each other", nil},
-		{"--progress=x DIR/disk.raw DIR/new", exitUsage, "no number of an open file", nil},
-		{"--progress=99999 DIR/disk.raw DIR/new", exitUsage, "bad file descriptor", nil},
-		{"--connections 0 DIR/disk.raw DIR/new", exitUsage, "--connections 0", nil},
-		{"--requests 65 DIR/disk.raw DIR/new", exitUsage, "--requests 65", nil},
-		{"--retries 17 DIR/disk.raw DIR/new", exitUsage, "--retries 17", nil},
-		{"--iops -1 DIR/disk.raw DIR/new", exitUsage, "--iops -1", nil},
-		{"--reconnect -1s DIR/disk.raw DIR/new", exitUsage, "not negative", nil},
-		{"--timeout -1s DIR/disk.raw DIR/new", exitUsage, "not negative", nil},
-		{"--digest md5 DIR/disk.raw DIR/new", exitUsage, "md5", nil},
-		{"--rate fast DIR/disk.raw DIR/new", exitUsage, "no rate", nil},
-		{"--request-size 1000 DIR/disk.raw DIR/new", exitUsage, "multiple of 4K", nil},
-		{"--request-size 2M DIR/disk.raw DIR/new", exitUsage, "multiple of 4K", nil},
-		{"--request-size x DIR/disk.raw DIR/new", exitUsage, "multiple of 4K", nil},
-		{"--checkpoint DIR/c - DIR/new", exitUsage, "written twice", nil},
-		{"--since DIR/disk.manifest DIR/disk.raw -", exitUsage, "written twice", nil},
-		{"--on-read-error skip DIR/disk.raw -", exitUsage, "written twice", nil},
-		{"--manifest DIR/m DIR/disk.raw -", exitUsage, "cvol checksum", nil},
-		{"--json DIR/disk.raw -", exitUsage, "standard output has the bytes", nil},
-		{"--direct - DIR/new", exitRefused, "--direct of a stream", nil},
-		{"--checkpoint DIR/c DIR/disk.raw null:", exitUsage, "holds nothing", nil},
-		// Files for two things, and files of others.
-		{"--checkpoint DIR/new DIR/disk.raw DIR/new", exitUsage, "TARGET and --checkpoint are one", nil},
-		{"--manifest DIR/disk.raw DIR/disk.raw DIR/new", exitUsage, "SOURCE and --manifest are one", nil},
-		{"--manifest DIR/hard DIR/disk.raw DIR/new", exitUsage, "SOURCE and --manifest are one", link},
-		{"--checkpoint DIR/x --manifest DIR/x DIR/disk.raw DIR/new", exitUsage, "--checkpoint and --manifest are one", nil},
-		{"--manifest DIR/odd.raw DIR/disk.raw DIR/new", exitRefused, "there already", nil},
-		{"--manifest DIR/none/m DIR/disk.raw DIR/new", exitOther, "make DIR/none/m", nil},
-		{"--on-read-error skip --error-map DIR/odd.raw DIR/disk.raw DIR/new", exitRefused, "no mapfile", nil},
-		{"--on-read-error skip --error-map DIR/none/m DIR/disk.raw DIR/new", exitOther, "make DIR/none/m", nil},
-		// Manifests.
-		{"--since DIR/none DIR/disk.raw DIR/written.raw", exitNotFound, "manifest", nil},
-		{"--since DIR/damaged.manifest DIR/disk.raw DIR/written.raw", exitOther, "corrupt", nil},
-		{"--since DIR/cut.manifest DIR/disk.raw DIR/written.raw", exitOther, "manifest", nil},
-		{"--since DIR/odd.raw DIR/disk.raw DIR/written.raw", exitOther, "odd.raw", nil},
-		{"--since DIR/disk.manifest DIR/odd.raw DIR/written.raw", exitRefused, "is of 3 MiB (3146240 bytes)", nil},
-		{"--since DIR/fine.manifest DIR/disk.raw DIR/written.raw", exitRefused, "in chunks of 4 KiB by blake3", nil},
-		{"--since DIR/disk.manifest --digest blake3 DIR/disk.raw DIR/written.raw", exitRefused, "by xxh3-128", nil},
-		{"--since DIR/disk.manifest DIR/disk.raw DIR/new", exitRefused, "is not there, and --since", nil},
-		{"--since DIR/disk.manifest DIR/disk.raw DIR/odd.raw", exitRefused, "the target only 1000 B", nil},
-		// Checkpoints.
-		{"--checkpoint DIR/c DIR/disk.raw DIR/written.raw", exitRefused, "--resume goes on", checkpoint},
-		{"--checkpoint DIR/none/c DIR/disk.raw DIR/new", exitOther, "create checkpoint", nil},
-		{"--checkpoint DIR/odd.raw/c DIR/disk.raw DIR/new", exitOther, "create checkpoint", nil},
-		{"--checkpoint DIR/c --resume DIR/disk.raw DIR/odd.raw", exitRefused, "of another target", checkpoint},
-		{"--checkpoint DIR/c --resume DIR/odd.raw DIR/written.raw", exitRefused, "of another source", checkpoint},
-		{"--checkpoint DIR/c --resume DIR/disk.raw DIR/new", exitRefused, "is not there, and checkpoint", checkpoint},
-		{"--checkpoint DIR/c --resume --digest blake3 DIR/disk.raw DIR/written.raw", exitRefused, "by xxh3-128, not of", checkpoint},
-		{"--checkpoint DIR/c --resume --verify digest DIR/disk.raw DIR/written.raw", exitRefused, "may have changed", func(t *testing.T, dir string) {
-			checkpoint(t, dir)
-			change(t, at(dir, "disk.raw"), 0, 1)
-		}},
-		{"--checkpoint DIR/c --resume DIR/disk.raw DIR/written.raw", exitRefused, "of 3 MiB (3146240 bytes) in", func(t *testing.T, dir string) {
-			checkpoint(t, dir)
-			if err := os.Truncate(at(dir, "disk.raw"), 2<<20); err != nil {
-				t.Fatal(err)
-			}
-		}},
-		{"--checkpoint DIR/c --resume DIR/disk.raw DIR/written.raw", exitOther, "corrupt", func(t *testing.T, dir string) {
-			checkpoint(t, dir)
-			change(t, at(dir, "c"), 0, 1)
-		}},
-		{"--checkpoint DIR/odd.raw --resume DIR/disk.raw DIR/written.raw", exitOther, "remove it to begin anew", nil},
-		{"--checkpoint DIR/c --resume DIR/disk.raw DIR/written.raw", exitRefused, "is in use", func(t *testing.T, dir string) {
-			checkpoint(t, dir)
-			c, err := transfer.OpenCheckpoint(at(dir, "c"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { c.Close() })
-		}},
-	}
-	for _, test := range tests {
+	for _, test := range slices.Concat(copyEndRefusals, copyFlagRefusals, copyFileRefusals, copyManifestRefusals, copyCheckpointRefusals) {
 		t.Run(test.args+" "+test.says, func(t *testing.T) {
 			dir := manifests(t)
 			if test.setup != nil {

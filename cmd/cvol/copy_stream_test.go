@@ -26,9 +26,13 @@ func piped(ctx context.Context, stdin io.Reader, args ...string) result {
 func TestCopyStreams(t *testing.T) {
 	dir := t.TempDir()
 	target := filepath.Join(dir, "t")
-	for _, size := range []int64{0, 1, 511, 4097, 1 << 20, 3<<20 + 7, 70 << 20} {
+	const manyBatches = 70 << 20 // a stream is recorded every 64 MiB
+	for _, size := range []int64{0, 1, 511, 4097, 1 << 20, 3<<20 + 7, manyBatches} {
 		content := holes(size)
 		for _, flags := range []string{"", "--verify digest", "--verify none", "--sparse=false", "--digest blake3", "--manifest " + filepath.Join(dir, "m")} {
+			if size == manyBatches && flags != "" {
+				continue
+			}
 			got := piped(t.Context(), bytes.NewReader(content), append(append([]string{"copy", "--json"}, strings.Fields(flags)...), "-", target)...)
 			var answer copyResult
 			if err := json.Unmarshal([]byte(got.stdout), &answer); err != nil || got.code != exitOK || answer.SizeBytes != size || answer.SentBytes+answer.ZeroBytes != size {

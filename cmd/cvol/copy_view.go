@@ -68,9 +68,7 @@ func (v *copyView) run() {
 func (v *copyView) draw(now time.Time) {
 	s := v.progress.Snapshot()
 	v.watch(s, now)
-	p := client.Progress{
-		TotalBytes: s.TotalBytes, VerifiedBytes: s.VerifiedBytes, BytesPerSecond: s.BytesPerSecond, ETASeconds: s.ETA.Seconds(),
-	}
+	p := progressOf(s)
 	v.count(p)
 	before, after := v.words(s, p, now)
 	switch {
@@ -79,6 +77,13 @@ func (v *copyView) draw(now time.Time) {
 	case v.wanted.stderr && now.Sub(v.line) >= copyLine:
 		v.line = now
 		v.notef("%s %s", before, after)
+	}
+}
+
+// progressOf is a snapshot as agents tell it.
+func progressOf(s transfer.ProgressSnapshot) client.Progress {
+	return client.Progress{
+		TotalBytes: s.TotalBytes, VerifiedBytes: s.VerifiedBytes, BytesPerSecond: s.BytesPerSecond, ETASeconds: s.ETA.Seconds(),
 	}
 }
 
