@@ -90,6 +90,27 @@ func (k *killing) copies(t *testing.T, server string) {
 		}
 		j.mustBeEqual()
 	}
+	if j.recheckable() {
+		k.killAtRemoval(j)
+	}
+}
+
+// killAtRemoval kills a copy that is done when its checkpoint's name is gone, if it is there long enough.
+func (k *killing) killAtRemoval(j *copyJob) {
+	j.t.Helper()
+	p := j.start()
+	for over := time.Now().Add(patience); exists(j.checkpoint) && time.Now().Before(over); {
+		_ = p.runs(0)
+	}
+	if !p.halted(j.t) {
+		j.finish(p)
+	} else {
+		p.kill()
+		k.kills++
+		k.met["killed after it was removed"]++
+		j.finish(j.start())
+	}
+	j.mustBeEqual()
 }
 
 // kill kills a copy after d, or before if it ends by itself: then it must have ended well. True: it was killed.
@@ -128,6 +149,11 @@ func (k *killing) kill(j *copyJob, d time.Duration) bool {
 		}
 	}
 	return true
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // phaseOf tells from the checkpoint what a process was doing.
@@ -192,7 +218,7 @@ func (j *copyJob) keep() {
 
 // recheckable puts the checkpoint that was kept in place again, if there is one: a copy that goes on from it only reads back.
 func (j *copyJob) recheckable() bool {
-	err := os.Rename(j.kept, j.checkpoint)
+	err := os.Link(j.kept, j.checkpoint)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		j.t.Fatal(err)
 	}
