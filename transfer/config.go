@@ -12,7 +12,7 @@ const (
 	DefaultWorkers = 4
 	// slowWorkers is the same for a device behind a connection, or past all caches: what is on the way must not leave either
 	// side idle.
-	slowWorkers = 16
+	slowWorkers = 8
 	// MaxWorkers bounds how many chunks are in flight.
 	MaxWorkers = 64
 	// DefaultInFlight in bytes bounds the memory of a copy: buffers for chunks that are being copied and for chunks that

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"runtime"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -9,8 +10,9 @@ import (
 )
 
 const (
-	// copyConnections to each NBD export: what a server needs to use several processors.
-	copyConnections = 4
+	// maxDefaultConnections to each NBD export are what a server needs to use several processors; more than this machine has
+	// processors only make its work smaller in pieces.
+	maxDefaultConnections = 4
 	// copyReconnect outlasts a restart of a server.
 	copyReconnect = 30 * time.Second
 )
@@ -99,7 +101,7 @@ With --on-read-error skip what cannot be read is zeroes on TARGET, and the exit 
 
 func (p *copyJob) flags(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.IntVar(&p.connections, "connections", copyConnections, "connections to each NBD export")
+	flags.IntVar(&p.connections, "connections", 0, "connections to each NBD export (default one for each processor here, at most 4)")
 	flags.IntVar(&p.requests, "requests", 0, "chunks of 1 MiB in flight at the same time, at most 64 (default as many as make it faster)")
 	flags.StringVar(&p.requestSize, "request-size", "", "`SIZE` of reads and writes, 64K for instance, at most 1M (default 1M, less while a device is slow)")
 	flags.StringVar(&p.digest, "digest", transfer.XXH3_128.String(), "how chunks are digested: xxh3-128, or blake3 against malice")
@@ -199,7 +201,7 @@ func (p *copyJob) checkEnds(cmd *cobra.Command) error {
 
 func (p *copyJob) checkNumbers(cmd *cobra.Command) error {
 	switch {
-	case p.connections < 1 || p.connections > maxCopyConnections:
+	case p.connections < 1 && cmd.Flags().Changed("connections") || p.connections > maxCopyConnections:
 		return usage(cmd, "--connections %d is not between 1 and %d", p.connections, maxCopyConnections)
 	case p.requests < 0 || p.requests > transfer.MaxWorkers:
 		return usage(cmd, "--requests %d is not between 1 and %d", p.requests, transfer.MaxWorkers)
@@ -209,6 +211,9 @@ func (p *copyJob) checkNumbers(cmd *cobra.Command) error {
 		return usage(cmd, "--iops %d is negative", p.iops)
 	case p.reconnect < 0 || p.timeout < 0:
 		return usage(cmd, "--reconnect and --timeout are not negative")
+	}
+	if p.connections == 0 {
+		p.connections = min(runtime.GOMAXPROCS(0), maxDefaultConnections)
 	}
 	return nil
 }
