@@ -174,7 +174,7 @@ func TestCopyStreamErrors(t *testing.T) {
 		t.Errorf("to a terminal: exit code %d, %s, %q", code, stderr.String(), shown)
 	}
 	broken := io.MultiReader(strings.NewReader("abc"), &failing{})
-	if got := piped(t.Context(), broken, "copy", "-", filepath.Join(dir, "new")); got.code != exitOther || !strings.Contains(got.stderr, "read the stream at 0: it tore") {
+	if got := piped(t.Context(), broken, "copy", "-", filepath.Join(dir, "new")); got.code != exitOther || !strings.Contains(got.stderr, "read the stream at 3: it tore") {
 		t.Errorf("got %+v", got)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "new")); !os.IsNotExist(err) {
