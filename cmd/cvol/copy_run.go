@@ -171,10 +171,11 @@ func (r *copyRun) stubbornly(ctx context.Context) error {
 	}
 }
 
-// reopening says that the same devices will not do it, but the same ones opened anew may: what was verified is kept.
+// reopening says that the same devices will not do it, but the same ones opened anew may: what was verified is kept. Not after
+// a request was given up: what it wrote may still land, over what a second try has written.
 func reopening(err error) bool {
 	var d *transfer.DeviceError
-	return errors.As(err, &d) && (d.Op == "flush" && errors.Is(err, dataplane.ErrIO) || errors.Is(err, dataplane.ErrDisconnected))
+	return errors.As(err, &d) && !errors.Is(err, dataplane.ErrAbandoned) && (d.Op == "flush" && errors.Is(err, dataplane.ErrIO) || errors.Is(err, dataplane.ErrDisconnected))
 }
 
 // reopen opens both ends anew, which must be the ones that they were.
