@@ -125,7 +125,7 @@ func TestCopyToFaultyServers(t *testing.T) {
 		"no space":                  {server: with(broken("pwrite"), "error-pwrite=ENOSPC"), code: 1, says: "no space"},
 		"extents fail":              {server: broken("extents"), code: 1, says: "extents target"},
 		"slow":                      {server: []string{"--filter=delay", "file", "TARGET", "delay-write=20ms", "delay-read=5ms"}},
-		"hangs":                     {server: eval("pwrite=[ ! -e DIR/broken ] || sleep 3; " + goodWrite), code: 1, says: "no reply within", args: []string{"--timeout", "1s", "--reconnect", "1s"}},
+		"hangs":                     {server: eval("pwrite=[ ! -e DIR/broken ] || sleep 3; " + goodWrite), code: 8, says: "no reply within", args: []string{"--timeout", "1s", "--reconnect", "1s"}},
 		"no zeroes":                 {server: []string{"--filter=nozero", "file", "TARGET"}},
 		"no extents":                {server: []string{"--filter=noextents", "file", "TARGET"}},
 		"one connection":            {server: []string{"--filter=multi-conn", "file", "TARGET", "multi-conn-mode=disable"}},
@@ -158,6 +158,7 @@ func TestCopyToFaultyServers(t *testing.T) {
 				if err := os.Remove(filepath.Join(j.dir, "broken")); err != nil {
 					t.Fatal(err)
 				}
+				j.args = nil
 				j.finish(j.start())
 			}
 			j.mustBeEqual()
