@@ -82,10 +82,8 @@ func (e *copyEnds) openTarget(ctx context.Context, p *copyJob) (err error) {
 	}
 	if err := e.target.Sync(); errors.Is(err, dataplane.ErrNotSupported) {
 		return &hintedError{err, "what is written there is never known to be durable: --verify none copies all the same"}
-	} else if err != nil {
-		return err
 	}
-	return nil
+	return nil // another error comes again with the copy's first flush, which knows what to do
 }
 
 // checkRoom refuses a target that is too small and cannot grow.
