@@ -6,8 +6,9 @@ import "context"
 type copyCase struct {
 	name string
 	// share divides the size: slow cases copy less.
-	share  int64
-	onDisk bool
+	share int64
+	// onDisk is between files on a disk, with direct I/O unless cached.
+	onDisk, cached bool
 	// fill makes the source; nil is data without holes.
 	fill func(chunk int64) bool
 	// serve serves FILE, both ends or only the target; nil copies between files.
@@ -43,7 +44,10 @@ func slow(delay string) []string {
 
 var cases = []copyCase{
 	{name: "file to file, tmpfs", programs: files, bars: []bar{{"", 1.2}}},
-	{name: "file to file, disk, direct I/O", onDisk: true, programs: files, bars: []bar{{"", 1}}},
+	{name: "file to file, tmpfs, over old data", also: makeOldTarget, fresh: keepTarget, bars: []bar{{"", 1.2}},
+		programs: []program{digesting, dd, qemuImg, rsync("rsync")}}, // nbdcopy cuts a file short first
+	{name: "file to file, disk, direct I/O", onDisk: true, programs: []program{digesting, dd, qemuImg}, bars: []bar{{"", 1}}},
+	{name: "file to file, disk, page cache", onDisk: true, cached: true, programs: files, bars: []bar{{"", 1}}},
 	{name: "file to file, half holes, tmpfs", fill: everyOther, bars: []bar{{"", 1}},
 		programs: []program{digesting, dd, qemuImg, nbdcopy, rsync("rsync", "--sparse")}},
 	{name: "NBD to NBD, unix", serve: nbdkit(), bars: []bar{{"nbdcopy", 1.2}},

@@ -78,6 +78,16 @@ func makeOld(ctx context.Context, w *world) error {
 	return change(w.file("source"), w.size/chunkSize, 1, changed, 1)
 }
 
+// makeOldTarget makes a target that has other data everywhere.
+func makeOldTarget(_ context.Context, w *world) error {
+	if err := makeFile(w.file("target"), w.size, nothing); err != nil {
+		return err
+	}
+	return change(w.file("target"), w.size/chunkSize, 1, everything, 1)
+}
+
+func keepTarget(*world) error { return nil }
+
 // restoreOld takes the changes out of the target again.
 func restoreOld(w *world) error { return change(w.file("target"), w.size/chunkSize, 1, changed, 0) }
 

@@ -24,7 +24,7 @@ func (p program) isPeer() bool { return p.name != ours && p.name != reference }
 func cvol(name string, options ...string) program {
 	return program{name: name, args: func(w *world, source, target string) []string {
 		args := append([]string{w.cvol, "copy", "--no-progress"}, options...)
-		if w.onDisk {
+		if w.onDisk && !w.cached {
 			args = append(args, "--direct")
 		}
 		return append(args, source, target)
@@ -38,11 +38,11 @@ var digesting = cvol(ours, "--verify", "digest")
 // nor can the block device that it stands for.
 var dd = program{name: "dd", mounts: true, args: func(w *world, source, target string) []string {
 	args := []string{"dd", "if=" + source, "of=" + target, fmt.Sprintf("count=%d", w.size), "bs=1M", "iflag=count_bytes"}
-	if w.onDisk {
+	if w.onDisk && !w.cached {
 		args[len(args)-1] += ",direct"
 		args = append(args, "oflag=direct")
 	}
-	if w.serve != nil {
+	if w.serve != nil || w.fresh != nil {
 		return append(args, "conv=fdatasync,notrunc", "status=none")
 	}
 	return append(args, "conv=fdatasync", "status=none")
@@ -50,7 +50,7 @@ var dd = program{name: "dd", mounts: true, args: func(w *world, source, target s
 
 var qemuImg = program{name: "qemu-img", args: func(w *world, source, target string) []string {
 	args := []string{"qemu-img", "convert", "-n", "-W", "-m", "16", "-f", "raw", "-O", "raw", "-t", "writeback"}
-	if w.onDisk {
+	if w.onDisk && !w.cached {
 		args = append(args[:len(args)-1], "none", "-T", "none")
 	}
 	return append(args, source, target)
