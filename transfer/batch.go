@@ -98,6 +98,16 @@ func (b *batch) done(err error) {
 // idle says that wait would not wait.
 func (b *batch) idle() bool { return b.open.Load() == 0 }
 
+// finished is closed when all jobs are done. There must be no more to come.
+func (b *batch) finished() <-chan struct{} {
+	done := make(chan struct{})
+	go func() { // every job that was taken is done
+		b.pending.Wait()
+		close(done)
+	}()
+	return done
+}
+
 // wait waits for all jobs and returns the first error of any.
 func (b *batch) wait() error {
 	b.pending.Wait()

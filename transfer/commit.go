@@ -65,8 +65,11 @@ func (f *flusher) gather() (group []*batch, err error) {
 		case hurry:
 			return group, nil
 		default:
-			<-rest.C
-			rested = true
+			select {
+			case <-f.next.finished():
+			case <-rest.C:
+				rested = true
+			}
 		}
 	}
 }
