@@ -69,12 +69,20 @@ func (b *batch) spoil(chunk int64, z *zeroDigests) {
 			continue
 		}
 		p.expand(z)
+		p.spoiled = true
 		if p.bad == nil {
 			p.bad = make([]bool, p.count)
 		}
 		for i := max(chunk-p.first, 0); i < p.count; i++ {
 			p.bad[i] = true
 		}
+	}
+}
+
+// doubt marks the parts with chunks that were written and differ.
+func (b *batch) doubt(differ []*MismatchError) {
+	for _, m := range differ {
+		b.at(m.Chunk).doubted = true
 	}
 }
 

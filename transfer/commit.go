@@ -234,6 +234,10 @@ func (r *recorder) record() error {
 	observe(r.Observers.Append, began)
 	for _, b := range r.waits {
 		for _, p := range b.parts {
+			if err := r.settleSalvaged(p); err != nil {
+				r.waits = nil
+				return err
+			}
 			added, unread := p.counts(r.Geometry, &r.zero)
 			r.Progress.verified(added)
 			r.unread = r.unread || unread

@@ -91,6 +91,10 @@ type Config struct {
 	// target, their chunks are not recorded as verified, and Copy returns ErrUnreadable in the end. nil: the first one
 	// ends the copy.
 	Unreadable *ErrorMap
+	// Unread, if not nil, is what an earlier copy to this target left out: the target holds what the source held everywhere
+	// else, and keeps it where the source cannot be read any more. Such a block counts as read. It goes with Unreadable, is
+	// another map than that, and is only read.
+	Unread *ErrorMap
 	// Limiter, if not nil, is asked before each chunk is read.
 	Limiter Limiter
 	// Progress, if not nil, is kept up to date.
@@ -101,6 +105,8 @@ type Config struct {
 
 	// batch is how many chunks of data make a batch; tests make it small.
 	batch int64
+	// doubted says that the target gave back wrong bytes: what it keeps counts as not read.
+	doubted bool
 }
 
 // complete checks the configuration and fills in the defaults: ErrInvalid.

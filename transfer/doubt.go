@@ -29,8 +29,11 @@ func copyAll(ctx context.Context, source, target dataplane.Device, config Config
 		if round == maxRecopies {
 			return differed
 		}
+		if config.Unread, err = unreadAfter(config); err != nil {
+			return err
+		}
 		// What was believed of such a target is not believed any more.
-		config.Since, config.TargetIsZero, config.Compare = nil, false, config.Checkpoint == nil
+		config.Since, config.TargetIsZero, config.Compare, config.doubted = nil, false, config.Checkpoint == nil, true
 	}
 }
 
@@ -45,4 +48,12 @@ func copyOnce(ctx context.Context, source, target dataplane.Device, config Confi
 	}
 	err = c.run(ctx)
 	return c.differed, err
+}
+
+// unreadAfter is what the next round begins with: it must not lose what this one has read.
+func unreadAfter(config Config) (*ErrorMap, error) {
+	if config.Unreadable == nil || config.Checkpoint == nil {
+		return config.Unread, nil
+	}
+	return Unfinished(config.Checkpoint, config.Unread, config.Unreadable)
 }

@@ -7,14 +7,15 @@ import (
 	"github.com/cvold/cvold/internal/durable"
 )
 
-// The states of a block in a mapfile ("Mapfile structure" in GNU ddrescue's manual): finished, and bad.
+// The states of a block in a mapfile ("Mapfile structure" in GNU ddrescue's manual): finished, bad, and not tried yet.
 const (
 	mapFinished = '+'
 	mapBad      = '-'
+	mapUntried  = '?'
 )
 
 // WriteFile writes the map of a source of that size as a mapfile of GNU ddrescue, whole and durably: its ranges are bad
-// sectors, all else is finished. ddrescue goes on from it, and ddrescuelog reads it.
+// sectors (of an Unfinished map: not tried yet), all else is finished. ddrescue goes on from it, and ddrescuelog reads it.
 func (m *ErrorMap) WriteFile(path string, size int64) error {
 	err := durable.WriteFile(path, 0o666, func(w io.Writer) error { return m.write(w, size) })
 	if err != nil {
@@ -28,12 +29,15 @@ func (m *ErrorMap) write(w io.Writer, size int64) error {
 	if err != nil {
 		return err
 	}
-	next := int64(0)
+	next, status := int64(0), rune(mapBad)
+	if m.untried {
+		status = mapUntried
+	}
 	for _, r := range append(m.Ranges(), ErrorRange{Offset: size}) {
 		if err := writeMapBlock(w, ErrorRange{Offset: next, Length: r.Offset - next}, mapFinished); err != nil {
 			return err
 		}
-		if err := writeMapBlock(w, r, mapBad); err != nil {
+		if err := writeMapBlock(w, r, status); err != nil {
 			return err
 		}
 		next = r.End()

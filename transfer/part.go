@@ -15,6 +15,8 @@ type part struct {
 	base []Digest
 	// bad are the chunks that must not be recorded: not read whole, or different whatever one does. Or nil.
 	bad []bool
+	// doubted says that some of it was written and read back wrong; spoiled, that it stayed so.
+	doubted, spoiled bool
 }
 
 func newHole(first, count int64) *part { return &part{first: first, count: count, whole: true} }

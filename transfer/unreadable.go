@@ -1,7 +1,6 @@
 package transfer
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"sort"
@@ -30,23 +29,39 @@ func (r ErrorRange) End() int64 { return r.Offset + r.Length }
 type ErrorMap struct {
 	mu     sync.Mutex
 	ranges []ErrorRange // ascending, not touching
+	// settled are chunks with unreadable blocks whose other blocks are durable on the target; ascending, not touching.
+	settled []ErrorRange
+	untried bool // the ranges need not have been tried
 }
 
 // Add takes a range in: ErrTooLarge if there would be too many.
 func (m *ErrorMap) Add(r ErrorRange) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	i := sort.Search(len(m.ranges), func(i int) bool { return m.ranges[i].End() >= r.Offset })
+	return join(&m.ranges, r)
+}
+
+// settle notes a chunk that was salvaged, and is durable.
+func (m *ErrorMap) settle(chunk ErrorRange) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return join(&m.settled, chunk)
+}
+
+// join takes a range into others, which are ascending and do not touch: ErrTooLarge.
+func join(ranges *[]ErrorRange, r ErrorRange) error {
+	all := *ranges
+	i := sort.Search(len(all), func(i int) bool { return all[i].End() >= r.Offset })
 	j := i
-	for ; j < len(m.ranges) && m.ranges[j].Offset <= r.End(); j++ {
-		end := max(r.End(), m.ranges[j].End())
-		r.Offset = min(r.Offset, m.ranges[j].Offset)
+	for ; j < len(all) && all[j].Offset <= r.End(); j++ {
+		end := max(r.End(), all[j].End())
+		r.Offset = min(r.Offset, all[j].Offset)
 		r.Length = end - r.Offset
 	}
-	if i == j && len(m.ranges) == maxErrorRanges {
+	if i == j && len(all) == maxErrorRanges {
 		return fmt.Errorf("more than %d unreadable ranges: %w", maxErrorRanges, ErrTooLarge)
 	}
-	m.ranges = slices.Replace(m.ranges, i, j, r)
+	*ranges = slices.Replace(all, i, j, r)
 	return nil
 }
 
@@ -65,49 +80,4 @@ func (m *ErrorMap) Bytes() (n int64) {
 		n += r.Length
 	}
 	return n
-}
-
-// salvage reads what it can of the part's i-th chunk, in smaller and smaller pieces, and notes the blocks that it cannot,
-// which are zeroes in what it returns. A chunk with such blocks is bad.
-func (c *copier) salvage(ctx context.Context, buf []byte, p *part, i int64) ([]byte, error) {
-	off, n := c.Range(p.first + i)
-	whole, step := c.source.aligned(n), max(salvagePiece, c.source.minBlock)
-	for at := int64(0); at < whole; at += step {
-		lost, err := c.salvageRange(ctx, buf[at:min(at+step, whole)], off+at, max(salvageBlock, c.source.minBlock))
-		if err != nil {
-			return nil, err
-		}
-		p.bad[i] = p.bad[i] || lost
-	}
-	return buf[:n], nil
-}
-
-// salvageRange fills p from off, in blocks if it must, and says whether one of them is lost.
-func (c *copier) salvageRange(ctx context.Context, p []byte, off, block int64) (lost bool, err error) {
-	if err := ctx.Err(); err != nil {
-		return false, err
-	}
-	err = c.source.readRange(p, off)
-	switch {
-	case err == nil || !mayPass(err):
-		return false, err
-	case int64(len(p)) <= block:
-		return true, c.lose(p, off, err)
-	}
-	for at := int64(0); at < int64(len(p)); at += block {
-		one, err := c.salvageRange(ctx, p[at:min(at+block, int64(len(p)))], off+at, block)
-		if err != nil {
-			return false, err
-		}
-		lost = lost || one
-	}
-	return lost, nil
-}
-
-// lose makes a block zeroes that cannot be read.
-func (c *copier) lose(p []byte, off int64, err error) error {
-	clear(p)
-	lost := ErrorRange{Offset: off, Length: min(int64(len(p)), c.VolumeSize-off)}
-	c.Logger.Warn("source cannot be read", "offset", lost.Offset, "length", lost.Length, "error", err)
-	return c.Unreadable.Add(lost)
 }

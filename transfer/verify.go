@@ -30,6 +30,7 @@ func (c *copier) verify(ctx context.Context, b *batch) error {
 		}
 		if !compared {
 			c.report(differ)
+			b.doubt(differ)
 		}
 		if try == tries {
 			b.spoil(differ[0].Chunk, &c.zero)

@@ -85,7 +85,8 @@ written. Where nothing is read back, TARGET is believed to hold what the manifes
 written in the place of that one; any other file that is there already is not replaced.
 
 With --on-read-error skip what cannot be read is zeroes on TARGET, and the exit code is 10. With a checkpoint,
---resume tries these parts again; so does ddrescue, with the --error-map.`,
+--resume tries these parts again; so does ddrescue, with the --error-map. Keep that file with the checkpoint: with
+it, what an earlier run has read stays on TARGET if it cannot be read any more; without it, that becomes zeroes.`,
 		Example: `  cvol copy disk.raw /dev/vg/disk
   cvol copy --manifest db.manifest /dev/vg/db nbd://backup.example/db
   cvol copy --since db.manifest --manifest db.manifest /dev/vg/db nbd://backup.example/db
@@ -118,7 +119,7 @@ func (p *copyJob) flags(cmd *cobra.Command) {
 	flags.StringVar(&p.manifest, "manifest", "", "write all digests to `FILE`")
 	flags.StringVar(&p.since, "since", "", "TARGET holds what the `MANIFEST` says: write what changed")
 	flags.StringVar(&p.onReadError, "on-read-error", readErrorFail, "fail, or skip: go on with zeroes in place of what cannot be read")
-	flags.StringVar(&p.errorMap, "error-map", "", "write what could not be read to `FILE`, a mapfile of ddrescue")
+	flags.StringVar(&p.errorMap, "error-map", "", "write what could not be read to `FILE`, a mapfile of ddrescue; with --resume begin with it")
 	flags.IntVar(&p.retries, "retries", transfer.DefaultRetries, "how often a request that failed is made again, at most 16")
 	flags.DurationVar(&p.reconnect, "reconnect", copyReconnect, "how long the connection to an NBD export may be lost")
 	flags.DurationVar(&p.timeout, "timeout", 0, "give an NBD server up that needs longer for one request; 0 waits")

@@ -31,6 +31,9 @@ func (r *copyRun) openCheckpoint() error {
 	if _, err := os.Lstat(r.copyJob.checkpoint); err == nil {
 		return r.resumeFrom(h, source.known)
 	}
+	if err := r.forgetErrorMap(); err != nil {
+		return err
+	}
 	r.checkpoint, err = transfer.CreateCheckpoint(r.copyJob.checkpoint, h)
 	return err
 }
@@ -94,6 +97,9 @@ func (r *copyRun) resumeFrom(want transfer.CheckpointHeader, known bool) (err er
 		return refusal("checkpoint %s is of %s, not of %s; remove it to begin anew", path, shape(h.Geometry), shape(want.Geometry))
 	}
 	r.resumed = true
+	if err := r.loadErrorMap(); err != nil {
+		return err
+	}
 	if r.sourceUnchanged || known && h.Generation == want.Generation {
 		return nil
 	}

@@ -77,7 +77,7 @@ func (r *copyRun) copy(cmd *cobra.Command) (result copyResult, err error) {
 	err = r.all(ctx)
 	closeView(err == nil)
 	if err != nil && !errors.Is(err, transfer.ErrUnreadable) {
-		return result, r.resumable(err)
+		return result, r.resumable(r.interrupted(err))
 	}
 	r.keep = true
 	return r.conclude(err)
@@ -144,6 +144,10 @@ func (r *copyRun) all(ctx context.Context) error {
 			return &differsError{fmt.Sprintf("%s of the target changed after they were verified: is somebody writing to it?", exactSize(moved))}
 		}
 		r.notef("%s of the target are not what they were: copying them again", size(moved))
+		r.config.Unread = nil // what was missing of these before says nothing of what they hold now
+		if err := r.carry(); err != nil {
+			return err
+		}
 	}
 }
 
@@ -165,7 +169,7 @@ func (r *copyRun) stubbornly(ctx context.Context) error {
 		r.notef("%v: opening both ends again in %v", err, pause)
 		sleep(ctx, pause)
 		pause *= 2
-		if err := r.reopen(ctx); err != nil {
+		if err := errors.Join(r.reopen(ctx), r.carry()); err != nil {
 			return err
 		}
 	}
