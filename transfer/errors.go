@@ -19,7 +19,7 @@ var (
 	// ErrUnreadable: parts of the source could not be read and are zeroes on the target; Config.Unreadable has them.
 	ErrUnreadable = errors.New("parts of the source cannot be read")
 
-	// Of a checkpoint or manifest file.
+	// Of a checkpoint, a manifest or an error map.
 
 	// ErrCorrupt: the file is damaged in a way that an interrupted write cannot explain, or is no such file at all.
 	ErrCorrupt = errors.New("file is corrupt")

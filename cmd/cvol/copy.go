@@ -85,8 +85,9 @@ written. Where nothing is read back, TARGET is believed to hold what the manifes
 written in the place of that one; any other file that is there already is not replaced.
 
 With --on-read-error skip what cannot be read is zeroes on TARGET, and the exit code is 10. With a checkpoint,
---resume tries these parts again; so does ddrescue, with the --error-map. Keep that file with the checkpoint: with
-it, what an earlier run has read stays on TARGET if it cannot be read any more; without it, that becomes zeroes.`,
+--resume tries these parts again; so does ddrescue, with the --error-map. Keep that file with the checkpoint:
+with it, what an earlier run has read stays on TARGET when it cannot be read any more; without it, that becomes
+zeroes.`,
 		Example: `  cvol copy disk.raw /dev/vg/disk
   cvol copy --manifest db.manifest /dev/vg/db nbd://backup.example/db
   cvol copy --since db.manifest --manifest db.manifest /dev/vg/db nbd://backup.example/db
