@@ -97,7 +97,7 @@ func (r *copyRun) resumeFrom(want transfer.CheckpointHeader, known bool) (err er
 		return refusal("checkpoint %s is of %s, not of %s; remove it to begin anew", path, shape(h.Geometry), shape(want.Geometry))
 	}
 	r.resumed = true
-	if err := r.loadErrorMap(); err != nil {
+	if err := r.loadUnread(); err != nil {
 		return err
 	}
 	if r.sourceUnchanged || known && h.Generation == want.Generation {

@@ -17,22 +17,33 @@ func (r *copyRun) forgetErrorMap() error {
 	return durable.Remove(r.errorMap)
 }
 
-// loadErrorMap has a resumed copy know what the target holds, though the checkpoint does not have it.
-func (r *copyRun) loadErrorMap() error {
-	if r.errorMap == "" {
+// loadUnread has a resumed copy know what the target holds: what is verified, also if nothing of it is believed to be still so
+// on the source, and what the error map says.
+func (r *copyRun) loadUnread() error {
+	if r.config.Unreadable == nil {
 		return nil
+	}
+	unread, err := r.readErrorMap()
+	if err != nil {
+		return err
+	}
+	r.config.Unread, err = transfer.Unfinished(r.checkpoint, unread, r.config.Unreadable)
+	return err
+}
+
+// readErrorMap is the map of the run before, or nil.
+func (r *copyRun) readErrorMap() (*transfer.ErrorMap, error) {
+	if r.errorMap == "" {
+		return nil, nil
 	}
 	unread, err := transfer.ReadErrorMap(r.errorMap, r.config.VolumeSize)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return nil
+		return nil, nil
 	case errors.Is(err, transfer.ErrCorrupt) || errors.Is(err, transfer.ErrTooLarge):
-		return &hintedError{err, "remove it to go on without it: what was read before and cannot be read now becomes zeroes then"}
-	case err != nil:
-		return err
+		return nil, &hintedError{err, "remove it to go on without it: what was read before and cannot be read now becomes zeroes then"}
 	}
-	r.config.Unread = unread
-	return nil
+	return unread, err
 }
 
 // carry has the next try begin with what this one leaves unread.

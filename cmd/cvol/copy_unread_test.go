@@ -64,11 +64,35 @@ func TestCopyRescues(t *testing.T) {
 	}
 }
 
+// Without a map too a chunk stays that was verified, though a comparison begins anew.
+func TestCopyRescuesWithoutMap(t *testing.T) {
+	const chunk = 1 << 20
+	content := noise(2 * chunk)
+	uri, bad := badDisk(t, content)
+	dir := t.TempDir()
+	target := filepath.Join(dir, "t")
+	args := []string{"copy", "--retries", "0", "--on-read-error", "skip", "--checkpoint", filepath.Join(dir, "c"), "--resume", uri, target}
+	lost := append([]byte(nil), content...)
+	clear(lost[4096:8192])
+	for _, at := range []int{4096, chunk + 4096} {
+		bad(4096, at)
+		if got := cvol(t.Context(), args...); got.code != exitUnreadable || !strings.Contains(got.stderr, "4 KiB in one place") {
+			t.Fatalf("%d: %+v", at, got)
+		}
+		holds(t, target, lost, true)
+	}
+}
+
 // A copy that fails leaves a map of what is missing, and none without a checkpoint to go on from.
 func TestCopyFailsWithErrorMap(t *testing.T) {
 	dir := t.TempDir()
-	source, errorMap := nbdkit(t, dir, "eval", "get_size=echo 4194304", "pread=if [ $4 -ge 2097152 ]; then echo ESHUTDOWN gone >&2; exit 1; fi; head -c $3 /dev/zero | tr '\\0' x"), filepath.Join(dir, "map")
-	args := []string{"copy", "--retries", "0", "--reconnect", "0s", "--on-read-error", "skip", "--error-map", errorMap, source, filepath.Join(dir, "t")}
+	source, disk, errorMap := filepath.Join(dir, "s"), filepath.Join(dir, "disk"), filepath.Join(dir, "map")
+	write(t, source, noise(4<<20))
+	write(t, disk, make([]byte, 4<<20))
+	target := nbdkit(t, dir, "eval", "get_size=echo 4194304", "can_write=exit 0", "can_flush=exit 0", "flush=exit 0",
+		"pread=dd if="+disk+" iflag=skip_bytes,count_bytes skip=$4 count=$3 status=none",
+		"pwrite=if [ $4 -ge 2097152 ]; then echo ENOSPC full >&2; exit 1; fi; dd of="+disk+" oflag=seek_bytes seek=$4 conv=notrunc status=none")
+	args := []string{"copy", "--retries", "0", "--on-read-error", "skip", "--error-map", errorMap, source, target}
 	if got := cvol(t.Context(), args...); got.code == exitOK || got.code == exitUnreadable {
 		t.Fatalf("without a checkpoint: %+v", got)
 	}
