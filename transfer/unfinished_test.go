@@ -101,3 +101,36 @@ func TestUnfinishedIsNotWritten(t *testing.T) {
 		t.Errorf("unfinished: %v", got)
 	}
 }
+
+// What a target keeps that has given back wrong bytes is not destroyed, but not believed either.
+func TestUnreadDoubted(t *testing.T) {
+	source, target, conf := salvagePair(t, small(64*4096))
+	conf.Unread = new(ErrorMap)
+	lost := ErrorRange{Offset: 5 * 4096, Length: 4096}
+	copy(target.data[lost.Offset:lost.End()], source.data[lost.Offset:lost.End()])
+	source.hook = unreadable(lost)
+	spoilt := false
+	target.hook = func(op string, off, _ int64, p []byte) error {
+		if op == "write" && off <= lost.Offset && lost.Offset < off+int64(len(p)) && !spoilt {
+			spoilt = true
+			p[0] ^= 1
+		}
+		return nil
+	}
+	if err := Copy(t.Context(), source, target, conf); !errors.Is(err, ErrUnreadable) || !spoilt {
+		t.Fatal(spoilt, err)
+	}
+	if got := conf.Unreadable.Ranges(); !slices.Equal(got, []ErrorRange{lost}) {
+		t.Errorf("unreadable: %v", got)
+	}
+	// The chunk is this block: of what it held before the wrong write all but the wrong bit is there.
+	differ := 0
+	for i, b := range target.durable[:conf.VolumeSize] {
+		if b != source.data[i] {
+			differ++
+		}
+	}
+	if differ > 1 {
+		t.Errorf("%d bytes differ", differ)
+	}
+}
