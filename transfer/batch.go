@@ -3,7 +3,6 @@ package transfer
 import (
 	"sort"
 	"sync"
-	"sync/atomic"
 )
 
 // batch is a stretch of chunks that is flushed, verified and recorded together.
@@ -12,10 +11,10 @@ type batch struct {
 	data  int64   // chunks that must be read
 	slots int     // of the copier, held
 
-	pending sync.WaitGroup
-	open    atomic.Int64 // jobs pending
-	mu      sync.Mutex
-	err     error
+	mu     sync.Mutex
+	open   int           // jobs
+	closed chan struct{} // when open is 0; nil: there was none yet
+	err    error
 }
 
 // first is the batch's first chunk, end the one after its last.
@@ -88,37 +87,47 @@ func (b *batch) doubt(differ []*MismatchError) {
 
 // add takes a job.
 func (b *batch) add() {
-	b.open.Add(1)
-	b.pending.Add(1)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.open == 0 {
+		b.closed = make(chan struct{})
+	}
+	b.open++
 }
 
 // done ends a job; the batch's first error is kept.
 func (b *batch) done(err error) {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.err == nil {
 		b.err = err
 	}
-	b.mu.Unlock()
-	b.open.Add(-1)
-	b.pending.Done()
+	if b.open--; b.open == 0 {
+		close(b.closed)
+	}
 }
 
 // idle says that wait would not wait.
-func (b *batch) idle() bool { return b.open.Load() == 0 }
+func (b *batch) idle() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.open == 0
+}
 
 // finished is closed when all jobs are done. There must be no more to come.
 func (b *batch) finished() <-chan struct{} {
-	done := make(chan struct{})
-	go func() { // every job that was taken is done
-		b.pending.Wait()
-		close(done)
-	}()
-	return done
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed == nil {
+		b.closed = make(chan struct{})
+		close(b.closed)
+	}
+	return b.closed
 }
 
 // wait waits for all jobs and returns the first error of any.
 func (b *batch) wait() error {
-	b.pending.Wait()
+	<-b.finished()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.err
