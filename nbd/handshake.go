@@ -93,7 +93,7 @@ func (h *handshake) startTLS(ctx context.Context) error {
 	case kind != repAck || len(data) != 0:
 		return fmt.Errorf("reply %d to STARTTLS: %w", kind, ErrProtocol)
 	}
-	secured := tls.Client(h.conn, h.tls)
+	secured := tls.Client(&records{Conn: h.conn}, h.tls)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("TLS handshake: %w", err)
 	}

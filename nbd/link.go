@@ -18,6 +18,7 @@ type link struct {
 	header  []byte        // under sending
 	vector  [2][]byte     // under sending
 	out     *bufio.Writer // under sending; with TLS, so that a header does not become a record of its own
+	records *records      // below the secured conn; nil without TLS
 
 	mu   sync.Mutex
 	dead error // the receiver has ended
@@ -41,6 +42,7 @@ func newLink(c negotiated, requests int) *link {
 	l := &link{conn: c.conn, raw: c.raw, session: c.session}
 	if c.conn != c.raw {
 		l.out = bufio.NewWriterSize(c.conn, bufferedBytes)
+		l.records = recordsOf(c.conn)
 	}
 	for n := range requests {
 		l.slots = append(l.slots, &slot{link: l, number: uint32(n), done: make(chan error, 1)})
@@ -75,9 +77,11 @@ func (l *link) send(h head, payload []byte) error {
 	}
 	l.header = appendHead(l.header[:0], h, l.session.Extended)
 	if l.out != nil {
-		l.out.Write(l.header) // an error stays until Flush
-		l.out.Write(payload)
-		return l.out.Flush()
+		return l.records.together(func() error {
+			l.out.Write(l.header) // an error stays until Flush
+			l.out.Write(payload)
+			return l.out.Flush()
+		})
 	}
 	l.vector = [2][]byte{l.header, payload}
 	buffers := net.Buffers(l.vector[:])

@@ -163,7 +163,7 @@ func (n *negotiation) startTLS(ctx context.Context, h protocol.NegotiationOption
 	if err := n.answer(h, repAck, nil); err != nil {
 		return err
 	}
-	secured := tls.Server(n.conn, n.tls)
+	secured := tls.Server(&records{Conn: n.conn}, n.tls)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("TLS handshake: %w", err)
 	}

@@ -16,10 +16,11 @@ const (
 
 // outlet sends the replies of a connection, one at a time. A client that does not take them runs into a deadline.
 type outlet struct {
-	conn  net.Conn // with TLS the secured one
-	raw   net.Conn
-	stall time.Duration
-	drain time.Duration // for what is sent from a file once the export is removed
+	conn    net.Conn // with TLS the secured one
+	records *records // below it; nil without TLS
+	raw     net.Conn
+	stall   time.Duration
+	drain   time.Duration // for what is sent from a file once the export is removed
 
 	mu       sync.Mutex
 	composer composer
@@ -51,7 +52,7 @@ func (o *outlet) reply(r *request, how outcome, hold bool) error {
 		o.all = append(append(o.all[:0], o.held), parts...)
 		o.held, parts = o.held[:0], o.all
 	}
-	return o.write(parts, size)
+	return o.records.together(func() error { return o.write(parts, size) })
 }
 
 // flush sends what is held.

@@ -77,7 +77,7 @@ func newTransmission(conn, raw net.Conn, x *served, session Session, shared *sha
 		memory: shared.budget.allow(shared.limits.ConnectionBytes),
 	}
 	t.intake = newIntake(conn, shared.limits.IdleTimeout, shared.limits.StallTimeout, t.await)
-	t.outlet = outlet{conn: conn, raw: raw, stall: shared.limits.StallTimeout, drain: shared.limits.DrainTimeout, composer: composer{session: &t.session}}
+	t.outlet = outlet{conn: conn, raw: raw, records: recordsOf(conn), stall: shared.limits.StallTimeout, drain: shared.limits.DrainTimeout, composer: composer{session: &t.session}}
 	t.watch = newWatch(t.late)
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t, nil
