@@ -241,25 +241,14 @@ func (t *Target) readBack(ctx context.Context, b *readBack, g catalog.Guest) err
 	})
 }
 
-// readBackChunks is how many chunks are digested between two looks at the progress.
-const readBackChunks = 64
-
 func (t *Target) digestAll(ctx context.Context, b *readBack, medium dataplane.Device, h transfer.ManifestHeader, w io.Writer) (transfer.Root, error) {
 	manifest, err := transfer.NewManifestWriter(w, h)
 	if err != nil {
 		return transfer.Root{}, err
 	}
-	for first, all := int64(0), h.Chunks(); first < all; first += readBackChunks {
-		runs, err := transfer.Digests(ctx, medium, h.Geometry, first, min(readBackChunks, all-first))
-		if err != nil {
-			return transfer.Root{}, err
-		}
-		for _, run := range runs {
-			if err := manifest.Add(run); err != nil {
-				return transfer.Root{}, err
-			}
-		}
-		b.bytes.Store(min((first+readBackChunks)*h.ChunkSize, h.VolumeSize))
+	o := transfer.ScanOptions{Progress: func(n int64) { b.bytes.Add(n) }}
+	if err := transfer.ScanWith(ctx, medium, h.Geometry, 0, h.Chunks(), o, manifest.Add); err != nil {
+		return transfer.Root{}, err
 	}
 	return manifest.Finish()
 }
