@@ -14,11 +14,10 @@ const closeTimeout = 30 * time.Second
 
 // gate counts the calls in a device and lets none in after it was shut.
 type gate struct {
-	mu      sync.Mutex
-	calls   int
-	shut    bool
-	release func()
-	idle    chan struct{}
+	mu    sync.Mutex
+	calls int
+	shut  bool
+	idle  chan struct{} // closed when the gate is shut and the last call has left
 }
 
 func (g *gate) enter() error {
@@ -50,29 +49,35 @@ func (g *gate) leave() {
 	g.settle()
 }
 
-// settle releases when the gate is shut and the last call has left.
+// settle tells close when the last call has left.
 func (g *gate) settle() {
 	if g.shut && g.calls == 0 {
-		g.release()
 		close(g.idle)
 	}
 }
 
-// close shuts the gate and waits until release was called by the last to leave. ErrAbandoned if that takes longer than
-// timeout: then the call that hangs will release, if it ever ends.
+// close shuts the gate, waits until the last call has left, and calls release, which may hang too: who closes a block device last
+// writes what the page cache has of it. ErrAbandoned if all that takes longer than timeout: then release comes, and ends,
+// when what hangs does, if it ever does.
 func (g *gate) close(timeout time.Duration, release func()) error {
 	g.mu.Lock()
 	if g.shut {
 		g.mu.Unlock()
 		return errClosed
 	}
-	g.shut, g.release, g.idle = true, release, make(chan struct{})
+	g.shut, g.idle = true, make(chan struct{})
 	g.settle()
 	g.mu.Unlock()
+	released := make(chan struct{})
+	go func() {
+		<-g.idle
+		release()
+		close(released)
+	}()
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	select {
-	case <-g.idle:
+	case <-released:
 		return nil
 	case <-timer.C:
 		return fmt.Errorf("close after %v: %w", timeout, dataplane.ErrAbandoned)
