@@ -8,16 +8,20 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/cvold/cvold/internal/mainthread"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// The first signal ends what runs in good order, the second one ends cvol.
 	context.AfterFunc(ctx, stop)
-	if calledDD(os.Args) {
-		os.Exit(asDD(os.Args, os.Stderr).run(ctx))
-	}
-	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(mainthread.Run(func() int {
+		if calledDD(os.Args) {
+			return asDD(os.Args, os.Stderr).run(ctx)
+		}
+		return run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	}))
 }
 
 // run is cvol without its process: it carries out the command of args and returns the exit code. The end of ctx is an

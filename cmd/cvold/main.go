@@ -20,6 +20,7 @@ import (
 
 	"github.com/cvold/cvold/agent"
 	"github.com/cvold/cvold/agent/config"
+	"github.com/cvold/cvold/internal/mainthread"
 	"github.com/cvold/cvold/internal/version"
 	"github.com/cvold/cvold/systemd"
 )
@@ -41,7 +42,7 @@ const statusEvery = 10 * time.Second
 
 func main() {
 	ctx, stop := signals()
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	code := mainthread.Run(func() int { return run(ctx, os.Args[1:], os.Stdout, os.Stderr) })
 	stop()
 	os.Exit(code)
 }
