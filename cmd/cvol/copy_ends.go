@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/cvold/cvold/dataplane"
 	"github.com/cvold/cvold/dataplane/drivers"
@@ -36,8 +37,21 @@ type copyEnds struct {
 	class          transfer.Class   // what reading back proves
 }
 
-// open opens both ends, and makes the target if it has to. A target that is too short is left so: see grow.
-func (p *copyJob) open(ctx context.Context) (e *copyEnds, err error) {
+// open opens both ends, as openEnds does, or leaves them behind: who opens what is being closed waits for that.
+func (r *copyRun) open(ctx context.Context) (*copyEnds, error) {
+	var opened *copyEnds
+	err := r.bounded(ctx, func() (err error) {
+		opened, err = r.openEnds(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return opened, nil
+}
+
+// openEnds opens both ends, and makes the target if it has to. A target that is too short is left so: see grow.
+func (p *copyJob) openEnds(ctx context.Context) (e *copyEnds, err error) {
 	e = &copyEnds{class: transfer.ServerReadback}
 	defer func() {
 		if err != nil {
@@ -121,17 +135,22 @@ func (e *copyEnds) grow(ctx context.Context, p *copyJob) error {
 	return e.openTarget(ctx, p)
 }
 
-// openMedium opens a local target once more, to read what its medium holds.
-func (e *copyEnds) openMedium(ctx context.Context, p *copyJob) (err error) {
-	if p.verify != verifyReadback || isURI(p.targetName) || p.targetName == nullName {
+// openMedium opens a local target once more, to read what its medium holds; it reads a block, to see whether that works.
+func (r *copyRun) openMedium(ctx context.Context) error {
+	if r.verify != verifyReadback || isURI(r.targetName) || r.targetName == nullName {
 		return nil
 	}
-	if e.medium, err = p.device(ctx, p.targetName, dataplane.Mode{ReadOnly: true, Medium: true}); err != nil {
+	var medium dataplane.Device
+	err := r.bounded(ctx, func() (err error) {
+		medium, err = r.device(ctx, r.targetName, dataplane.Mode{ReadOnly: true, Medium: true})
+		return err
+	})
+	if err != nil {
 		return err
 	}
-	e.class = transfer.Cached
-	if e.medium.Info().Medium {
-		e.class = transfer.DeviceDirect
+	r.ends.medium, r.ends.class = medium, transfer.Cached
+	if medium.Info().Medium {
+		r.ends.class = transfer.DeviceDirect
 	}
 	return nil
 }
@@ -171,14 +190,24 @@ func (e *copyEnds) verifier(p *copyJob, g transfer.Geometry) transfer.Verifier {
 	return transfer.NewVerifier(e.target, g)
 }
 
-func (e *copyEnds) close() (err error) {
-	for _, d := range []*dataplane.Device{&e.medium, &e.target, &e.source} {
-		if *d != nil {
-			err = errors.Join(err, (*d).Close())
-			*d = nil
-		}
+// close closes all of them at once: none waits for another one that hangs. Before they are open there are none.
+func (e *copyEnds) close() error {
+	if e == nil {
+		return nil
 	}
-	return err
+	var closing sync.WaitGroup
+	var errs [3]error
+	for i, d := range []*dataplane.Device{&e.medium, &e.target, &e.source} {
+		if *d == nil {
+			continue
+		}
+		closing.Go(func() {
+			errs[i] = (*d).Close()
+			*d = nil
+		})
+	}
+	closing.Wait()
+	return errors.Join(errs[:]...)
 }
 
 // discard removes a target that was made for nothing.

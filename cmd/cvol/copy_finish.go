@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/cvold/cvold/dataplane"
 	"github.com/cvold/cvold/internal/durable"
 )
 
@@ -37,7 +38,8 @@ func (r *copyRun) unchanged() error {
 	return err
 }
 
-// finish closes everything. What was made for nothing is removed; a checkpoint stays unless all is done.
+// finish closes everything. What was made for nothing is removed, unless something may still write to it; a checkpoint stays
+// unless all is done.
 func (r *copyRun) finish(failed error) error {
 	if r.abandoned {
 		return nil
@@ -49,8 +51,9 @@ func (r *copyRun) finish(failed error) error {
 			err = errors.Join(err, durable.Remove(r.copyJob.checkpoint))
 		}
 	}
-	err = errors.Join(err, r.ends.close())
-	if failed != nil && !r.keep {
+	closed := r.ends.close()
+	err = errors.Join(err, closed)
+	if failed != nil && !r.keep && !errors.Is(closed, dataplane.ErrAbandoned) {
 		err = errors.Join(err, r.ends.discard(r.targetName))
 	}
 	return err

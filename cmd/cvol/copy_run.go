@@ -115,7 +115,7 @@ func (r *copyRun) prepare(ctx context.Context) (err error) {
 	if err := r.ends.grow(ctx, r.copyJob); err != nil {
 		return err
 	}
-	return r.ends.openMedium(ctx, r.copyJob)
+	return r.openMedium(ctx)
 }
 
 // all copies until all is verified. What an earlier run verified is read back in the end.
@@ -129,11 +129,7 @@ func (r *copyRun) all(ctx context.Context) error {
 		if !r.resumed || r.config.Compare || verifier == nil {
 			return copied
 		}
-		var moved int64
-		err := r.bounded(ctx, func() (err error) {
-			moved, err = transfer.Recheck(ctx, verifier, r.checkpoint, r.progress)
-			return err
-		})
+		moved, err := r.recheck(ctx, verifier)
 		if err != nil {
 			return err
 		}
@@ -149,6 +145,19 @@ func (r *copyRun) all(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// recheck reads back what is verified; moved bytes of it are not what they were, and not verified any more.
+func (r *copyRun) recheck(ctx context.Context, v transfer.Verifier) (moved int64, err error) {
+	var bytes int64
+	err = r.bounded(ctx, func() (err error) {
+		bytes, err = transfer.Recheck(ctx, v, r.checkpoint, r.progress)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return bytes, nil
 }
 
 // stubbornly copies, and opens the ends anew when that may help.
@@ -205,7 +214,7 @@ func (r *copyRun) reopen(ctx context.Context) error {
 	case ends.size != h.VolumeSize || ends.room < ends.size || source.name != h.SourceIdentity || target.name != h.TargetIdentity:
 		return errors.New("source or target is another one than it was")
 	}
-	return ends.openMedium(ctx, r.copyJob)
+	return r.openMedium(ctx)
 }
 
 // once is one copy with the ends as they are open.

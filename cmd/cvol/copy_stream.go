@@ -16,11 +16,12 @@ import (
 
 // send writes the source to standard output.
 func (r *copyRun) send(cmd *cobra.Command) (result copyResult, err error) {
-	ctx, e := cmd.Context(), &copyEnds{}
+	ctx, e := cmd.Context(), new(copyEnds)
+	r.ends = e
 	if e.source, err = r.device(ctx, r.sourceName, dataplane.Mode{ReadOnly: true, Direct: r.direct}); err != nil {
 		return result, err
 	}
-	defer func() { err = errors.Join(err, e.close()) }()
+	defer func() { err = errors.Join(err, r.finish(err)) }()
 	if overlaps(r.cli.stdout.w, e.source.Info().Path) {
 		return result, errSameDevice
 	}
@@ -29,7 +30,10 @@ func (r *copyRun) send(cmd *cobra.Command) (result copyResult, err error) {
 	}
 	closeView := r.view(nil)
 	out := newOutlet(ctx, r.cli.stdout)
-	_, err = transfer.Send(ctx, e.source, out, r.config)
+	err = r.bounded(ctx, func() error {
+		_, err := transfer.Send(ctx, e.source, out, r.config)
+		return err
+	})
 	if ended := out.finish(); err == nil {
 		err = ended
 	}
@@ -49,11 +53,11 @@ func (r *copyRun) receive(cmd *cobra.Command) (result copyResult, err error) {
 	defer in.Close() // what still comes is not wanted
 	closeView := r.view(in.came.Load)
 	defer func() { closeView(err == nil) }()
-	if r.checkpoint, err = transfer.Receive(ctx, in, r.ends.target, r.config); err != nil {
+	if r.checkpoint, err = r.takeIn(ctx, in); err != nil {
 		return result, explainTemp(err)
 	}
 	r.config.Geometry = r.checkpoint.Header().Geometry
-	if err := r.settle(); err != nil {
+	if err := r.bounded(ctx, r.settle); err != nil {
 		return result, err
 	}
 	if err := r.readBack(ctx); err != nil {
@@ -62,6 +66,19 @@ func (r *copyRun) receive(cmd *cobra.Command) (result copyResult, err error) {
 	r.progress.SetPhase(transfer.PhaseDone)
 	r.keep = true
 	return r.result()
+}
+
+// takeIn writes the stream to the target.
+func (r *copyRun) takeIn(ctx context.Context, in io.Reader) (*transfer.Checkpoint, error) {
+	var received *transfer.Checkpoint
+	err := r.bounded(ctx, func() (err error) {
+		received, err = transfer.Receive(ctx, in, r.ends.target, r.config)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return received, nil
 }
 
 // openReceiver opens the target of a stream.
@@ -126,10 +143,10 @@ func (r *copyRun) readBack(ctx context.Context) (err error) {
 	if r.verify != verifyReadback {
 		return nil
 	}
-	if err := r.ends.openMedium(ctx, r.copyJob); err != nil {
+	if err := r.openMedium(ctx); err != nil {
 		return err
 	}
-	moved, err := transfer.Recheck(ctx, r.ends.verifier(r.copyJob, r.config.Geometry), r.checkpoint, r.progress)
+	moved, err := r.recheck(ctx, r.ends.verifier(r.copyJob, r.config.Geometry))
 	if err == nil && moved > 0 {
 		err = &differsError{fmt.Sprintf("%s of the target are not what came, and a stream comes only once", size(moved))}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -74,6 +75,7 @@ func (c *cli) report(err error) int {
 		c.notef("%v", err)
 	case code == exitInterrupted:
 		c.notef("interrupted")
+		c.left(err)
 		c.hint(err)
 	default:
 		c.tell(err)
@@ -85,6 +87,15 @@ func (c *cli) report(err error) int {
 func (c *cli) tell(err error) {
 	c.notef("cannot %v", err)
 	c.hint(err)
+}
+
+// left tells of calls that outlive the command.
+func (c *cli) left(err error) {
+	var left *leftBehind
+	if errors.As(err, &left) {
+		each := slices.Compact(strings.Split(left.Error(), "\n")) // a target may be open twice
+		c.notef("%s; what it was told may still happen, and only then can this process end", strings.Join(each, "; "))
+	}
 }
 
 // hint tells of the way out.
