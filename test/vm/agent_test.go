@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/cvold/cvold/client"
 )
@@ -37,12 +36,15 @@ func (b *safeBuffer) Write(p []byte) (int, error) {
 	return b.bytes.Write(p)
 }
 
-// log is what the agent has said.
-func (a *agent) log() []byte {
-	a.said.mu.Lock()
-	defer a.said.mu.Unlock()
-	return bytes.Clone(a.said.bytes.Bytes())
+// read is all of it.
+func (b *safeBuffer) read() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return bytes.Clone(b.bytes.Bytes())
 }
+
+// log is what the agent has said.
+func (a *agent) log() []byte { return a.said.read() }
 
 // connections are those that the kernel has to the agent.
 func (a *agent) connections() int {
@@ -112,13 +114,7 @@ func (a *agent) start() {
 // await polls, for nothing tells when it is so.
 func (a *agent) await(what string, is func() bool) {
 	a.t.Helper()
-	tick := time.NewTicker(look)
-	defer tick.Stop()
-	for end := time.Now().Add(limit); !is(); <-tick.C {
-		if time.Now().After(end) {
-			a.t.Fatalf("not within %v: %s", limit, what)
-		}
-	}
+	await(a.t, what, is)
 }
 
 // kill is kill -9, and waits for the end.

@@ -49,6 +49,18 @@ func run(t *testing.T, name string, args ...string) string {
 	return out
 }
 
+// await polls, for nothing tells when it is so.
+func await(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	for end := time.Now().Add(limit); !is(); <-tick.C {
+		if time.Now().After(end) {
+			t.Fatalf("not within %v: %s", limit, what)
+		}
+	}
+}
+
 // server is a running `cvol serve`.
 type server struct {
 	cmd    *exec.Cmd
