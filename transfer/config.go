@@ -10,9 +10,11 @@ const (
 	// DefaultWorkers is how many chunks are read and written at the same time when a copy begins: enough that reading,
 	// the network and writing overlap, few enough that a disk is not thrashed.
 	DefaultWorkers = 4
-	// slowWorkers is the same for a device behind a connection, or past all caches: what is on the way must not leave either
-	// side idle.
-	slowWorkers = 8
+	// diskWorkers is the same past the page cache: one reads while another one writes. A disk that is one piece of
+	// hardware gets slower with more, and one that gets faster has them within a few rounds.
+	diskWorkers = 2
+	// linkWorkers is the same for a device behind a connection: what is on the way must not leave either side idle.
+	linkWorkers = 8
 	// MaxWorkers bounds how many chunks are in flight.
 	MaxWorkers = 64
 	// DefaultInFlight in bytes bounds the memory of a copy: buffers for chunks that are being copied and for chunks that

@@ -70,7 +70,7 @@ func newCopier(source, target dataplane.Device, config Config) (*copier, error) 
 	c := &copier{
 		Config: config, source: s, target: t,
 		zero:   config.zeroDigests(),
-		pool:   newPool(config, s.slow() || t.slow()),
+		pool:   newPool(config, firstWorkers(s.device.Info(), t.device.Info())),
 		slots:  make(chan struct{}, maxBatches),
 		ledger: &forgetful{geometry: config.Geometry},
 	}

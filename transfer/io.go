@@ -43,10 +43,16 @@ func newEnd(d dataplane.Device, name string, g Geometry, longest int64) (*end, e
 	return e, nil
 }
 
-// slow says that each request takes its time, whatever its length: no cache of this node answers it.
-func (e *end) slow() bool {
-	info := e.device.Info()
-	return info.Path == "" || info.Direct
+// firstWorkers is how many chunks between two ends are in flight at first.
+func firstWorkers(source, target dataplane.Info) int {
+	switch {
+	case source.Path == "" || target.Path == "":
+		return linkWorkers
+	case source.Direct || target.Direct:
+		return diskWorkers
+	default:
+		return DefaultWorkers
+	}
 }
 
 // longestRequest is the longest request of at most most bytes, a multiple of the blocks, that the device takes.

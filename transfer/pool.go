@@ -29,14 +29,10 @@ type pool struct {
 	have  int
 }
 
-// newPool makes the pool; slow says that an end of the copy is.
-func newPool(c Config, slow bool) *pool {
+// newPool makes the pool. Unless the configuration says how many workers it has, first is how many there are at first.
+func newPool(c Config, first int) *pool {
 	p := &pool{jobs: make(chan job), size: c.ChunkSize, closed: make(chan struct{}), want: c.Workers}
 	if c.Workers == 0 {
-		first := DefaultWorkers
-		if slow {
-			first = slowWorkers
-		}
 		p.depth = newDepth(first, int(min(max(copyShare(c.InFlight)/c.ChunkSize, 1), MaxWorkers)))
 		p.want = p.depth.now
 	}

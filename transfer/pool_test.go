@@ -82,7 +82,7 @@ func TestWorkers(t *testing.T) {
 		"seven":          {millisecond, 7, 0, 4096, 7, 7, 7},
 		"the most":       {millisecond, MaxWorkers, 0, 4096, MaxWorkers, MaxWorkers, MaxWorkers},
 		"latency":        {millisecond, 0, 0, 4096, MaxWorkers, MaxWorkers, MaxWorkers},
-		"in turn":        {inTurn, 0, 0, 4096, 1, 2, 2 * slowWorkers},
+		"in turn":        {inTurn, 0, 0, 4096, 1, 2, 2 * linkWorkers},
 		"little memory":  {millisecond, 0, 40 << 10, 4096, 4, 7, 7},
 		"less than that": {millisecond, 0, 1, 4096, 1, 1, 1},
 	} {
@@ -193,5 +193,21 @@ func TestWorkersEnd(t *testing.T) {
 				t.Errorf("after %d ms: %v", n, err)
 			}
 		})
+	}
+}
+
+// A copy begins with as many chunks in flight as its slower end wants.
+func TestFirstWorkers(t *testing.T) {
+	cached, direct, remote := dataplane.Info{Path: "/a"}, dataplane.Info{Path: "/b", Direct: true}, dataplane.Info{}
+	for _, test := range []struct {
+		source, target dataplane.Info
+		want           int
+	}{
+		{cached, cached, DefaultWorkers}, {cached, direct, diskWorkers}, {direct, cached, diskWorkers}, {direct, direct, diskWorkers},
+		{remote, cached, linkWorkers}, {direct, remote, linkWorkers}, {remote, remote, linkWorkers},
+	} {
+		if got := firstWorkers(test.source, test.target); got != test.want {
+			t.Errorf("%+v to %+v: %d, want %d", test.source, test.target, got, test.want)
+		}
 	}
 }
