@@ -25,10 +25,10 @@ func TestTakeTurns(t *testing.T) {
 		t.Fatalf("%v: %v", err, order)
 	}
 	any := r.Ratios(func(string) bool { return true })
-	if c := r.Ratios(func(name string) bool { return name == "c" }); !slices.Equal(any, []float64{2, 0.5, 1.5}) || !slices.Equal(c, []float64{5, 2, 1.5}) {
+	if c := r.Ratios(func(name string) bool { return name == "c" }); !slices.Equal(any, []float64{2, 0.5, 3}) || !slices.Equal(c, []float64{5, 2, 1.5}) {
 		t.Errorf("ratios %v, %v", any, c)
 	}
-	if median, spread := RatioCells(any); median != "**1.50**" || spread != "0.50-2.00" {
+	if median, spread := RatioCells(any); median != "**2.00**" || spread != "0.50-3.00" {
 		t.Errorf("%s %s", median, spread)
 	}
 	if none := r.Ratios(func(string) bool { return false }); none != nil {

@@ -101,7 +101,7 @@ type Running struct {
 func (p Programs) Start(ctx context.Context, servers []Server) ([]Running, error) {
 	var all []Running
 	for i, s := range servers {
-		r, err := p.start(ctx, s, filepath.Join(p.Dir, "socket"+strconv.Itoa(i)))
+		r, err := p.start(ctx, s, p.Socket(i))
 		if err != nil {
 			Stop(all)
 			return nil, fmt.Errorf("%s: %w", s.Name, err)
@@ -111,10 +111,13 @@ func (p Programs) Start(ctx context.Context, servers []Server) ([]Running, error
 	return all, nil
 }
 
+// Socket is the unix socket of the n-th server that Start starts.
+func (p Programs) Socket(n int) string { return filepath.Join(p.Dir, "socket"+strconv.Itoa(n)) }
+
 func (p Programs) start(ctx context.Context, s Server, socket string) (r Running, err error) {
 	u := nbd.URI{Network: "unix", Address: socket}
 	if strings.Contains(strings.Join(s.Args, " "), "PORT") {
-		if r.Port, err = freePort(); err != nil {
+		if r.Port, err = FreePort(); err != nil {
 			return r, err
 		}
 		u = nbd.URI{Network: "tcp", Address: net.JoinHostPort("127.0.0.1", r.Port)}
@@ -140,8 +143,8 @@ func (p Programs) start(ctx context.Context, s Server, socket string) (r Running
 	return r, nil
 }
 
-// freePort is a port that nobody listened on just now.
-func freePort() (string, error) {
+// FreePort is a port of 127.0.0.1 that nobody listened on just now.
+func FreePort() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err

@@ -53,18 +53,19 @@ func TakeTurns(ctx context.Context, all []Contender, repeat int) (Result, error)
 }
 
 // Ratios are, for each repetition, the first contender's speed to that of the best of the others that rivals knows; nil if
-// there are none.
+// there are none. The best is the one whose median is: the luckiest of several in each repetition would be faster than any.
 func (r Result) Ratios(rivals func(name string) bool) (ratios []float64) {
-	for n := range r.Samples[0] {
-		best := 0.0
-		for i, s := range r.Samples[1:] {
-			if rivals(r.Contenders[i+1].Name) {
-				best = max(best, s[n].Speed)
-			}
+	best, fastest := 0, 0.0
+	for i, c := range r.Contenders[1:] {
+		if speed := r.Typical(i + 1).Speed; rivals(c.Name) && speed > fastest {
+			best, fastest = i+1, speed
 		}
-		if best > 0 {
-			ratios = append(ratios, r.Samples[0][n].Speed/best)
-		}
+	}
+	if best == 0 {
+		return nil
+	}
+	for n, s := range r.Samples[0] {
+		ratios = append(ratios, s.Speed/r.Samples[best][n].Speed)
 	}
 	return ratios
 }

@@ -42,6 +42,12 @@ func slow(delay string) []string {
 	return append(nbdkit("--filter=delay"), "rdelay="+delay, "wdelay="+delay)
 }
 
+// serveTLS is our server as nbdcopy can find it by uriTLS.
+var (
+	serveTLS = []string{"CVOL", "serve", "--listen", "127.0.0.1:PORT", "--tls-certificates", "DIR", "FILE"}
+	uriTLS   = "nbds://localhost:PORT/?tls-certificates=DIR"
+)
+
 var cases = []copyCase{
 	{name: "file to file, tmpfs", programs: files, bars: []bar{{"", 1.2}}},
 	{name: "file to file, tmpfs, over old data", also: makeOldTarget, fresh: keepTarget, bars: []bar{{"", 1.2}},
@@ -55,9 +61,10 @@ var cases = []copyCase{
 	{name: "file to NBD, TCP", targetOnly: true, bars: []bar{{"", 1.2}},
 		serve:    []string{"nbdkit", "--foreground", "--ipaddr", "127.0.0.1", "--port", "PORT", "file", "FILE"},
 		programs: []program{digesting, qemuImg, nbdcopy}},
-	{name: "file to cvol serve, mutual TLS", targetOnly: true, bars: []bar{{"nbdcopy", 1.2}}, also: makeCertificates,
-		serve: []string{"CVOL", "serve", "--listen", "127.0.0.1:PORT", "--tls-certificates", "DIR", "FILE"},
-		uri:   "nbds://localhost:PORT/?tls-certificates=DIR", programs: []program{digesting, nbdcopy}},
+	{name: "file to cvol serve, mutual TLS", targetOnly: true, bars: []bar{{"nbdcopy", 1.2}}, also: makeCertificates, serve: serveTLS,
+		uri: uriTLS, programs: []program{digesting, nbdcopy, nbdcopyToNbdkit}},
+	{name: "migration between two agents, mutual TLS", targetOnly: true, bars: []bar{{"nbdcopy", 1.2}}, also: makeCertificates,
+		serve: serveTLS, uri: uriTLS, programs: []program{migration, nbdcopy, nbdcopyToNbdkit}},
 	{name: "NBD to NBD, 1 ms at both ends", share: 4, serve: slow("1ms"), bars: []bar{{"nbdcopy", 1}, {"dd", 3}},
 		programs: []program{digesting, dd, qemuImg, nbdcopy}},
 	{name: "NBD to NBD, 5 ms at both ends", share: 8, serve: slow("5ms"), bars: []bar{{"dd", 8}},

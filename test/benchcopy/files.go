@@ -111,11 +111,12 @@ func makeDense(_ context.Context, w *world) error {
 // fromSparse is ours with the sparse file for its source.
 var fromSparse = program{name: ours, source: "sparse", args: digesting.args}
 
-// makeCertificates makes those of a server and a client, by the names that GnuTLS's programs gave them.
+// makeCertificates makes those of a server and a client, by the names that GnuTLS's programs gave them, and in pki those of nodes.
 func makeCertificates(ctx context.Context, w *world) error {
 	pki := w.file("pki")
 	for _, args := range [][]string{
 		{"init", pki}, {"issue", "--host", "localhost", pki, "server"}, {"issue", "--client", pki, "client"},
+		{"issue", pki, "node1"}, {"issue", pki, "node2"},
 	} {
 		if _, err := w.Output(ctx, append([]string{w.cvol, "pki"}, args...)...); err != nil {
 			return err

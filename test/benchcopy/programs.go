@@ -1,7 +1,10 @@
 package main
 
 import (
+	"context"
 	"fmt"
+
+	"github.com/cvold/cvold/test/bench"
 )
 
 // ours is the name of what is measured.
@@ -16,6 +19,10 @@ type program struct {
 	mounts bool
 	// source, if not empty, is another file to copy than the case's.
 	source string
+	// serve, if not nil, is what serves the target instead of the case's.
+	serve []string
+	// whole, if not nil, does all of it: it starts what it needs, copies source to the file "target", and stops all.
+	whole func(ctx context.Context, w *world, source string) (bench.Usage, error)
 }
 
 func (p program) isPeer() bool { return p.name != ours && p.name != reference }
@@ -59,6 +66,11 @@ var qemuImg = program{name: "qemu-img", args: func(w *world, source, target stri
 var nbdcopy = program{name: "nbdcopy", args: func(_ *world, source, target string) []string {
 	return []string{"nbdcopy", "--flush", source, target}
 }}
+
+// nbdcopyToNbdkit is to a server with GnuTLS, as nbdcopy has it.
+var nbdcopyToNbdkit = program{name: "nbdcopy, to nbdkit", args: nbdcopy.args,
+	serve: []string{"nbdkit", "--foreground", "--ipaddr", "127.0.0.1", "--port", "PORT", "--tls=require", "--tls-certificates=DIR",
+		"--tls-verify-peer", "file", "FILE"}}
 
 // rsync copies whole files, its way with local ones, unless options say otherwise.
 func rsync(name string, options ...string) program {

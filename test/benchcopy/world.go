@@ -49,18 +49,27 @@ func (w *world) measure(ctx context.Context, p program) (s bench.Sample, err err
 	if err := w.refresh(source); err != nil {
 		return s, err
 	}
-	running, err := w.Start(ctx, w.servers(source))
-	if err != nil {
-		return s, err
-	}
-	used, err := w.copy(ctx, p, source, running)
-	used.CPU += bench.Stop(running)
+	used, err := w.serveAndCopy(ctx, p, source)
 	if err != nil {
 		return s, err
 	}
 	const mib = 1 << 20
 	s = bench.Sample{Speed: float64(w.size) / mib / used.Time.Seconds(), CPU: used.CPU, RSS: used.RSS}
 	return s, w.check(ctx, p, source)
+}
+
+// serveAndCopy is one copy, and what the servers took for it.
+func (w *world) serveAndCopy(ctx context.Context, p program, source string) (used bench.Usage, err error) {
+	if p.whole != nil {
+		return p.whole(ctx, w, source)
+	}
+	running, err := w.Start(ctx, w.servers(p, source))
+	if err != nil {
+		return used, err
+	}
+	used, err = w.copy(ctx, p, source, running)
+	used.CPU += bench.Stop(running)
+	return used, err
 }
 
 // refresh brings the target, and the caches of a disk, into the state that all programs find.
@@ -96,13 +105,17 @@ func writeOut(path string) error {
 }
 
 // servers are those of the target and, unless it is served alone, of the source, in this order.
-func (w *world) servers(source string) (all []bench.Server) {
-	if w.serve == nil {
+func (w *world) servers(p program, source string) (all []bench.Server) {
+	serve := w.serve
+	if p.serve != nil {
+		serve = p.serve
+	}
+	if serve == nil {
 		return nil
 	}
 	for _, file := range []string{w.file("target"), source} {
-		args := make([]string, len(w.serve))
-		for i, a := range w.serve {
+		args := make([]string, len(serve))
+		for i, a := range serve {
 			args[i] = strings.NewReplacer("FILE", file, "DIR", w.dir, "CVOL", w.cvol).Replace(a)
 		}
 		all = append(all, bench.NewServer(args[0], args...))
