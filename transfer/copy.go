@@ -40,9 +40,9 @@ func Copy(ctx context.Context, source, target dataplane.Device, config Config) e
 
 // copier is one Copy. Batches pass through its stages in order:
 //
-//	plan ─▶ (workers) ─▶ flush ─▶ commit
+//	look ─▶ plan ─▶ (workers) ─▶ flush ─▶ commit
 //
-// plan gives a batch's chunks to the workers and hands the batch on; flush waits until they are done, so that the flush
+// look asks what there is to copy; plan gives a batch's chunks to the workers and hands the batch on; flush waits until they are done, so that the flush
 // comes after the reply to every write; commit verifies, has chunks that differ copied again by the same workers, and
 // appends to the checkpoint. What waits at a stage goes through it together: the slower a flush, the more it covers.
 // slots holds a token for each batch under way.
@@ -104,12 +104,17 @@ func (c *copier) begin(round int) error {
 
 func (c *copier) run(ctx context.Context) error {
 	g, running := errgroup.WithContext(ctx)
+	windows := make(chan window)
 	copied := make(chan *batch, maxBatches)
 	flushed := make(chan *batch, maxBatches)
 	c.pool.run(running, g)
 	g.Go(func() error {
+		defer close(windows)
+		return c.look(running, windows)
+	})
+	g.Go(func() error {
 		defer close(copied)
-		return c.plan(running, copied)
+		return c.plan(running, windows, copied)
 	})
 	g.Go(func() error {
 		defer close(flushed)

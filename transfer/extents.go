@@ -9,7 +9,7 @@ import (
 )
 
 // windowChunks is how many chunks are planned, or digested, at a time. It bounds the memory that depends on extents (a
-// bit a chunk) and how stale they are when they are used; for volumes of holes it is the size of a batch.
+// byte a chunk, of three windows) and how stale they are when they are used; for volumes of holes it is the size of a batch.
 const windowChunks = 32 << 10
 
 // dataChunks says of each of count chunks from first whether it must be read. A chunk need not be read only if it lies

@@ -154,3 +154,22 @@ func TestProgressOfCompare(t *testing.T) {
 		t.Errorf("the target was asked for %v", log)
 	}
 }
+
+// A target that is called zeroes and is not is found by reading back; all is compared once more then, and what the chunks are
+// is counted once.
+func TestProgressOfAnotherRound(t *testing.T) {
+	source, target, _, _, conf := faultPair(t)
+	clear(target.data)
+	target.fill(40*4096, 4096, 9) // where the source has a hole
+	target.crashless()
+	conf.Checkpoint, conf.TargetIsZero = nil, true
+	if err := Copy(t.Context(), source, target, conf); err != nil {
+		t.Fatal(err)
+	}
+	mustEqual(t, source, target)
+	s := conf.Progress.Snapshot()
+	if s.SentBytes != 31*4096+512 || s.ZeroBytes != 34*4096 || s.SkippedBytes != 0 || s.DataChunks != 31 || s.ZeroChunks != 34 ||
+		s.Mismatches != 1 || s.VerifiedBytes != conf.VolumeSize {
+		t.Errorf("progress %+v", s)
+	}
+}

@@ -2,28 +2,65 @@ package transfer
 
 import "context"
 
-// plan cuts what is not verified into batches and gives them to the workers.
-func (c *copier) plan(ctx context.Context, copied chan<- *batch) error {
+// unaskedBytes of a file are read before it has said where it has data: a file in memory looks at every page for that, for as long
+// as it takes to copy so much of it.
+const unaskedBytes = 64 << 20
+
+// window is a stretch of chunks that are not verified, and which of them have to be read.
+type window struct {
+	first int64
+	data  []bool
+}
+
+// look finds what is not verified, a window at a time: the next one while the workers are busy with the one before.
+func (c *copier) look(ctx context.Context, windows chan<- window) error {
+	unasked := c.unasked()
 	for next := int64(0); ; {
 		first, end := c.ledger.gap(next)
 		if first == end {
 			return nil
 		}
-		next = min(end, first+windowChunks)
-		if err := c.planWindow(ctx, first, next-first, copied); err != nil {
-			return err
+		w := window{first: first}
+		if next = min(end, first+windowChunks); unasked > 0 {
+			next = min(end, first+unasked)
+		}
+		if c.ReadHoles || unasked > 0 {
+			w.data = all(next - first)
+		} else {
+			var err error
+			if w.data, err = c.source.dataChunks(ctx, first, next-first); err != nil {
+				return err
+			}
+		}
+		unasked = 0
+		select {
+		case windows <- w:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }
 
-func (c *copier) planWindow(ctx context.Context, first, count int64, copied chan<- *batch) error {
-	data := all(count)
-	if !c.ReadHoles {
-		var err error
-		if data, err = c.source.dataChunks(ctx, first, count); err != nil {
+// unasked is how many chunks are read whatever the source would call them. Where reading is not as cheap as looking, or counts
+// against a limit, there are none.
+func (c *copier) unasked() int64 {
+	if c.source.device.Info().File == nil || c.Limiter != nil {
+		return 0
+	}
+	return unaskedBytes / c.ChunkSize
+}
+
+// plan cuts windows into batches and gives them to the workers.
+func (c *copier) plan(ctx context.Context, windows <-chan window, copied chan<- *batch) error {
+	for w := range windows {
+		if err := c.planWindow(ctx, w.first, w.data, copied); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+func (c *copier) planWindow(ctx context.Context, first int64, data []bool, copied chan<- *batch) error {
 	for len(data) > 0 {
 		select {
 		case c.slots <- struct{}{}:

@@ -1,9 +1,15 @@
 package transfer
 
 import (
+	"context"
+	"os"
+	"slices"
+	"sync"
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/cvold/cvold/dataplane"
 )
 
 // Property: a stretch is cut into batches that cover it, of at most so many chunks of data, and none is shorter than it
@@ -65,6 +71,66 @@ func TestPlanWindows(t *testing.T) {
 		}
 		if !compare && target.zeroes.Load() != 0 {
 			t.Errorf("%d requests for zeroes that the manifest has", target.zeroes.Load())
+		}
+	}
+}
+
+// questioned is a source with a file behind it, or none, that notes where it is asked for extents.
+type questioned struct {
+	dataplane.Device
+	file *os.File
+	mu   sync.Mutex
+	from []int64
+}
+
+func (a *questioned) Info() dataplane.Info {
+	info := a.Device.Info()
+	info.File = a.file
+	return info
+}
+
+func (a *questioned) Extents(ctx context.Context, off, n int64, fn func(dataplane.Extent) error) error {
+	a.mu.Lock()
+	a.from = append(a.from, off)
+	a.mu.Unlock()
+	return a.Device.Extents(ctx, off, n, fn)
+}
+
+// A file is read before it has looked for its holes, unless that would count against a limit; it makes no difference to what
+// comes of it, and a file without that many chunks is not asked at all.
+func TestPlanBeforeExtents(t *testing.T) {
+	const unasked = unaskedBytes / DefaultChunkSize
+	limiter := limiterFunc(func(ctx context.Context, _ int) error { return ctx.Err() })
+	for _, test := range []struct {
+		chunks  int64
+		file    *os.File
+		limiter Limiter
+		want    []int64
+	}{
+		{unasked + 40, os.Stdin, nil, []int64{unaskedBytes}},
+		{unasked + 40, os.Stdin, limiter, []int64{0}},
+		{unasked + 40, nil, nil, []int64{0}},
+		{unasked / 2, os.Stdin, nil, nil},
+	} {
+		g := Geometry{VolumeSize: test.chunks * DefaultChunkSize, ChunkSize: DefaultChunkSize, Algorithm: XXH3_128}
+		huge, target := newHuge(t, g), newHuge(t, g)
+		for _, chunk := range []int64{3, unasked / 2, test.chunks - 1} {
+			huge.set(chunk, uint64(chunk)+1)
+		}
+		source := &questioned{Device: huge, file: test.file}
+		c, _ := create(t, g)
+		conf := Config{Geometry: g, Checkpoint: c, Verifier: target, Limiter: test.limiter, Progress: new(Progress)}
+		if err := Copy(t.Context(), source, target, conf); err != nil {
+			t.Fatal(err)
+		}
+		if err := checkHugeRoot(huge, c); err != nil {
+			t.Error(err)
+		}
+		if !slices.Equal(source.from, test.want) {
+			t.Errorf("%d chunks: extents asked from %v, want %v", test.chunks, source.from, test.want)
+		}
+		if s := conf.Progress.Snapshot(); s.SentBytes+s.ZeroBytes != g.VolumeSize || target.zeroes.Load() != 0 {
+			t.Errorf("%d chunks: %+v, %d zeroes written", test.chunks, s, target.zeroes.Load())
 		}
 	}
 }

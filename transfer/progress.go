@@ -27,6 +27,7 @@ type Progress struct {
 	mu      sync.Mutex
 	now     ProgressSnapshot
 	samples []sample // ascending
+	counted bool     // what chunks are was counted in a round before
 }
 
 // sample is how many bytes were verified at a time.
@@ -98,14 +99,17 @@ func (p *Progress) begin(phase string, total, resumed int64) {
 	}
 	p.now.Phase = phase
 	p.now.TotalBytes, p.now.VerifiedBytes, p.now.ResumedBytes = total, resumed, resumed
+	p.counted = false
 	p.samples = append(p.samples[:0], sample{now, resumed})
 }
 
-// again starts another round of a Copy: so many bytes are verified still.
+// again starts another round of a Copy: so many bytes are verified still. If none are, all chunks come once more, and what they
+// were is counted already.
 func (p *Progress) again(phase string, verified int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.now.Phase, p.now.VerifiedBytes = phase, verified
+	p.counted = p.counted || verified == 0
 	p.samples = append(p.samples[:0], sample{time.Now(), verified})
 }
 
@@ -148,10 +152,12 @@ func (p *Progress) verified(n counts) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.now.VerifiedBytes += n.bytes
-	p.now.ZeroBytes += n.zeroBytes
-	p.now.SkippedBytes += n.skippedBytes
-	p.now.DataChunks += n.dataChunks
-	p.now.ZeroChunks += n.zeroChunks
+	if !p.counted {
+		p.now.ZeroBytes += n.zeroBytes
+		p.now.SkippedBytes += n.skippedBytes
+		p.now.DataChunks += n.dataChunks
+		p.now.ZeroChunks += n.zeroChunks
+	}
 	now := time.Now()
 	if last := p.samples[len(p.samples)-1]; now.Sub(last.at) >= rateStep {
 		p.trim(now)

@@ -13,7 +13,7 @@ func recordsRoom(g Geometry) int64 {
 // that room which is not reserved is used after a day.
 func checkpointRoom(g Geometry) int64 {
 	const spareAppends = 16 << 10
-	appends := g.Chunks()/appendChunks(g) + g.Chunks()/windowChunks + min(spareAppends, g.Chunks()+64)
+	appends := g.Chunks()/appendChunks(g) + g.Chunks()/windowChunks + 1 + min(spareAppends, g.Chunks()+64)
 	return checkpointHeadSize + recordsRoom(g) + appends*(appendHeadSize+sector+recordHeadSize)
 }
 
