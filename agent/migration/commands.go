@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"time"
@@ -117,13 +118,16 @@ func (e *Engine) Abort(ctx context.Context, id, reason string) error {
 }
 
 // Preempt ends an unlocked migration of the volume so that another command can have it, and waits until the source is
-// let go: nil if none runs. ErrLocked, ErrTooLate.
+// let go, also by one that was aborted before: nil if none runs. ErrLocked, ErrTooLate.
 func (e *Engine) Preempt(ctx context.Context, volumeID, reason string) error {
 	v, err := e.o.Volumes.Get(volumeID)
 	if err != nil {
 		return err
 	}
 	id := v.MigrationID
+	if id == "" {
+		id = e.aborting(volumeID)
+	}
 	if id == "" {
 		return nil
 	}
@@ -143,6 +147,19 @@ func (e *Engine) Preempt(ctx context.Context, volumeID, reason string) error {
 		return refuse(ErrConflict, "volume %s is still held by its migration: try again", volumeID)
 	}
 	return nil
+}
+
+// aborting is the migration of the volume that was aborted and runs still, or empty: it may not have let go of the source.
+func (e *Engine) aborting(volumeID string) string {
+	e.mu.Lock()
+	running := slices.Collect(maps.Keys(e.runs))
+	e.mu.Unlock()
+	for _, id := range running {
+		if m, err := e.load(id); err == nil && m.VolumeID == volumeID && m.State == catalog.StateAborting {
+			return id
+		}
+	}
+	return ""
 }
 
 // Outcome is what this agent's half says of a migration to its target.

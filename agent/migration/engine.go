@@ -175,7 +175,7 @@ func (e *Engine) running(id string) *run {
 // peer is the other half of a migration: another node's agent, or this one's own target.
 func (e *Engine) peer(node string) (Peer, error) {
 	if node == e.o.Node {
-		return &local{engine: e, target: e.target}, nil
+		return &local{Peer: Served(e, e.target), target: e.target}, nil
 	}
 	return e.o.Peer(node)
 }

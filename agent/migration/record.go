@@ -109,14 +109,18 @@ func changeVolume(tx catalog.Tx, id, migration string, fn func(v *catalog.Volume
 // was before; the target is removed by the step of StateAborting. ErrTooLate past the point of no return; aborting
 // twice is success.
 func (e *Engine) abort(ctx context.Context, id, reason string) error {
+	var before catalog.MigrationState
 	err := e.o.touch(ctx, id, touchAbort, func() error {
-		return e.update(id, func(tx catalog.Tx, m *catalog.Migration) error { return abortRecord(tx, m, reason) })
+		return e.update(id, func(tx catalog.Tx, m *catalog.Migration) error {
+			before = m.State
+			return abortRecord(tx, m, reason)
+		})
 	})
 	if err != nil {
 		return err
 	}
 	e.mu.Lock()
-	if r := e.runs[id]; r != nil && r.interrupt != nil {
+	if r := e.runs[id]; r != nil && r.interrupt != nil && before != catalog.StateAborting { // whose step does just what is asked for
 		r.interrupt()
 	}
 	e.mu.Unlock()
@@ -180,5 +184,12 @@ func note(m *catalog.Migration, at time.Time, format string, args ...any) {
 	m.Events = append(m.Events, catalog.Event{At: at.UTC(), State: string(m.State), Message: fmt.Sprintf(format, args...)})
 	if len(m.Events) > eventsMax {
 		m.Events = slices.Delete(m.Events, eventsMax/2, eventsMax/2+1)
+	}
+}
+
+// noteNew is note unless the last line says it already.
+func noteNew(m *catalog.Migration, at time.Time, line string) {
+	if n := len(m.Events); n == 0 || m.Events[n-1].Message != line {
+		note(m, at, "%s", line)
 	}
 }

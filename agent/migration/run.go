@@ -111,15 +111,20 @@ func (r *run) judge(ctx, stepCtx context.Context, m catalog.Migration, err error
 		}
 		return
 	}
-	_ = r.e.update(m.ID, func(_ catalog.Tx, m *catalog.Migration) error {
+	r.failed(m.ID, reason)
+	r.pause(stepCtx, r.backoff(m.Failures))
+}
+
+// failed records why a step is run again. The reason of a migration that was aborted stays why it was.
+func (r *run) failed(id, reason string) {
+	_ = r.e.update(id, func(_ catalog.Tx, m *catalog.Migration) error {
 		m.Failures++
-		if m.Reason != reason {
-			note(m, time.Now(), "%s", reason)
+		noteNew(m, time.Now(), reason)
+		if m.State != catalog.StateAborting {
+			m.Reason = reason
 		}
-		m.Reason = reason
 		return nil
 	})
-	r.pause(stepCtx, r.backoff(m.Failures))
 }
 
 // backoff doubles from the first pause to backoffMax.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -33,8 +34,13 @@ func copyVolume(ctx context.Context, r *run, m catalog.Migration) error {
 	if err != nil {
 		return errors.Join(fatal(fmt.Errorf("checkpoint: %w", err)), target.Close())
 	}
+	// Aborted, or with the agent about to stop, the copy waits for no answer of the target: its storage may hang, and the
+	// source is not to hang with it. What is on its way there may still land; the target's fence waits for that.
+	closeTarget := sync.OnceValue(target.Close)
+	stop := context.AfterFunc(ctx, func() { _ = closeTarget() })
 	err = r.transfer(ctx, m, peer, target, checkpoint, fresh)
-	if closeErr := target.Close(); closeErr != nil && err == nil {
+	stop()
+	if closeErr := closeTarget(); closeErr != nil && err == nil {
 		r.log().Debug("target connection did not close cleanly", "error", closeErr)
 	}
 	if err != nil {

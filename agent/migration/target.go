@@ -64,6 +64,7 @@ type session struct {
 	device  dataplane.Device
 	export  string
 	medium  dataplane.Device
+	reads   *reads // of medium; nil when it is
 	verify  *readBack
 	reply   PrepareReply
 }
@@ -89,24 +90,49 @@ func (t *Target) lock(id string) (unlock func()) {
 }
 
 // session locks the session of a migration; it is dropped with the lock when it holds nothing.
-func (t *Target) session(id string) (*session, func()) {
+func (t *Target) session(id string) (s *session, unlock func()) {
+	s = t.refer(id)
+	s.mu.Lock()
+	return s, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		defer s.mu.Unlock()
+		t.drop(id, s)
+	}
+}
+
+// freeSession is session if no call holds it now; with one that does, free is false.
+func (t *Target) freeSession(id string) (s *session, unlock func(), free bool) {
+	s = t.refer(id)
+	free = s.mu.TryLock()
+	return s, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if free {
+			defer s.mu.Unlock()
+		}
+		t.drop(id, s)
+	}, free
+}
+
+// refer finds or makes a session, which stays until drop.
+func (t *Target) refer(id string) *session {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	s := t.sessions[id]
 	if s == nil {
 		s = &session{}
 		t.sessions[id] = s
 	}
 	s.refs++
-	t.mu.Unlock()
-	s.mu.Lock()
-	return s, func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		s.refs--
-		if s.refs == 0 && s.idle() {
-			delete(t.sessions, id)
-		}
-		s.mu.Unlock()
+	return s
+}
+
+// drop gives a reference back, with t.mu held.
+func (t *Target) drop(id string, s *session) {
+	s.refs--
+	if s.refs == 0 && s.idle() {
+		delete(t.sessions, id)
 	}
 }
 
@@ -169,9 +195,14 @@ func geometry(g catalog.Guest) (transfer.Geometry, error) {
 }
 
 // fence ends what a session holds: no request of the attempt is in flight any more when it returns nil. On an error
-// nothing may be built on the object, for a write may still land.
+// nothing may be built on the object, for a write may still land; what hangs is then still held, and fence may be called
+// again to wait for it.
 func (t *Target) fence(ctx context.Context, s *session) error {
 	if err := t.endWriting(ctx, s); err != nil {
+		return err
+	}
+	// A device that is closed while a call hangs in it is abandoned for good, so the calls come first.
+	if err := t.endReading(ctx, s); err != nil {
 		return err
 	}
 	var failed error
@@ -207,7 +238,33 @@ func (t *Target) endWriting(ctx context.Context, s *session) error {
 	return nil
 }
 
-// Close lets go of everything without changing a record: what is under way goes on after the next start.
+// endReading ends the calls of Digests of a session.
+func (t *Target) endReading(ctx context.Context, s *session) error {
+	if s.reads == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fenceWait)
+	defer cancel()
+	if err := s.reads.end(ctx); err != nil {
+		return err
+	}
+	s.reads = nil
+	return nil
+}
+
+// goes runs fn in a goroutine that Close waits for; ErrBusy once Close was called.
+func (t *Target) goes(fn func()) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return refuse(ErrBusy, "the agent shuts down")
+	}
+	t.wg.Go(fn)
+	return nil
+}
+
+// Close lets go of everything without changing a record: what is under way goes on after the next start. It waits a
+// bounded time, and leaves what hangs with a back end to whoever closes the devices.
 func (t *Target) Close(ctx context.Context) error {
 	t.stop(errShutdown)
 	t.mu.Lock()
@@ -217,18 +274,26 @@ func (t *Target) Close(ctx context.Context) error {
 		open = append(open, id)
 	}
 	t.mu.Unlock()
-	var failed []error
+	ctx, cancel := context.WithTimeout(ctx, fenceWait)
+	defer cancel()
+	fenced := make(chan error, len(open))
 	for _, id := range open {
-		s, unlock := t.session(id)
-		failed = append(failed, t.fence(ctx, s))
-		unlock()
+		t.wg.Go(func() {
+			s, unlock := t.session(id)
+			defer unlock()
+			fenced <- t.fence(ctx, s)
+		})
 	}
 	done := make(chan struct{})
 	go func() { t.wg.Wait(); close(done) }()
+	var failed []error
 	select {
 	case <-done:
 	case <-ctx.Done():
 		failed = append(failed, context.Cause(ctx))
+	}
+	for range len(fenced) {
+		failed = append(failed, <-fenced)
 	}
 	return errors.Join(failed...)
 }

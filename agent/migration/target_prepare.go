@@ -268,6 +268,7 @@ func (t *Target) serve(ctx context.Context, s *session, g catalog.Guest) (err er
 	if s.medium, err = t.o.Volumes.OpenObject(ctx, g.Host, g.Target, user, dataplane.Mode{ReadOnly: true, Medium: true}); err != nil {
 		return fmt.Errorf("open the target's medium: %w", err)
 	}
+	s.reads = newReads(t.ctx, s.medium)
 	address := t.o.Address
 	if g.SourceNode == t.o.Node {
 		address = t.o.Unix

@@ -2,7 +2,6 @@ package migration
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"sync/atomic"
@@ -28,12 +27,11 @@ func (t *Target) Digests(ctx context.Context, r DigestsRequest) (DigestsReply, e
 	if err := check(g, r.Token); err != nil {
 		return DigestsReply{}, err
 	}
-	s, unlock := t.session(r.MigrationID)
-	medium, live := s.medium, s.attempt == r.Attempt && s.export != ""
-	unlock()
-	if !live {
-		return DigestsReply{}, refuse(ErrStale, "attempt %d of migration %s is not served here", r.Attempt, r.MigrationID)
+	reading, medium, leave, err := t.reading(ctx, r)
+	if err != nil {
+		return DigestsReply{}, err
 	}
+	defer leave()
 	if err := t.belowHighWater(ctx, g.Host); err != nil {
 		return DigestsReply{}, err
 	}
@@ -46,13 +44,24 @@ func (t *Target) Digests(ctx context.Context, r DigestsRequest) (DigestsReply, e
 	}
 	var reply DigestsReply
 	err = t.o.touch(ctx, g.MigrationID, touchGuestDigests, func() error {
-		reply.Runs, err = transfer.Digests(ctx, medium, layout, r.First, r.Count)
+		reply.Runs, err = transfer.Digests(reading, medium, layout, r.First, r.Count)
 		return err
 	})
-	if errors.Is(err, dataplane.ErrClosed) {
+	if reading.Err() != nil && ctx.Err() == nil {
 		return DigestsReply{}, refuse(ErrStale, "attempt %d of migration %s ended", r.Attempt, r.MigrationID)
 	}
 	return reply, err
+}
+
+// reading lets a call of Digests in, if its attempt is served.
+func (t *Target) reading(ctx context.Context, r DigestsRequest) (reading context.Context, medium dataplane.Device, leave func(), err error) {
+	s, unlock := t.session(r.MigrationID)
+	defer unlock()
+	if s.attempt != r.Attempt || s.export == "" {
+		return nil, nil, nil, refuse(ErrStale, "attempt %d of migration %s is not served here", r.Attempt, r.MigrationID)
+	}
+	reading, leave, err = s.reads.begin(ctx)
+	return reading, s.medium, leave, err
 }
 
 // belowHighWater ends a copy before it fills the back end.
@@ -198,20 +207,17 @@ func (t *Target) drain(ctx context.Context, s *session, g catalog.Guest) error {
 
 // startReadBack begins to read everything back from the medium.
 func (t *Target) startReadBack(g catalog.Guest, attempt uint64) (*readBack, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
-		return nil, refuse(ErrBusy, "the agent shuts down")
-	}
 	ctx, cancel := context.WithCancel(t.ctx)
 	b := &readBack{attempt: attempt, cancel: cancel, done: make(chan struct{})}
-	t.wg.Add(1)
-	go func() {
-		defer t.wg.Done()
+	err := t.goes(func() {
 		defer close(b.done)
 		defer cancel()
 		b.err = t.o.touch(ctx, g.MigrationID, touchGuestVerify, func() error { return t.readBack(ctx, b, g) })
-	}()
+	})
+	if err != nil {
+		cancel()
+		return nil, err
+	}
 	return b, nil
 }
 

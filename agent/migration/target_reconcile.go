@@ -51,8 +51,11 @@ func (t *Target) Reconcile(ctx context.Context) {
 }
 
 func (t *Target) reconcile(ctx context.Context, id string) error {
-	s, unlock := t.session(id)
+	s, unlock, free := t.freeSession(id)
 	defer unlock()
+	if !free {
+		return nil // a call is at work; if it hangs, the other guests do not wait for it
+	}
 	g, err := t.load(id)
 	if err != nil {
 		return ignoreUnknown(err)

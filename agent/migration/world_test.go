@@ -153,9 +153,9 @@ func (n *testNode) start() {
 	n.check(err)
 	n.spare, err = file.New(file.Config{Name: "spare", Directory: filepath.Join(n.dir, "spare")})
 	n.check(err)
-	driver := n.driver
+	driver, spare := n.driver, n.spare
 	if n.wrap != nil {
-		driver = n.wrap(driver)
+		driver, spare = n.wrap(driver), n.wrap(spare)
 	}
 	p := filepath.Join(n.w.dir, "pki")
 	credentials, err := pki.LoadPeer(pki.Files{CA: filepath.Join(p, "ca.pem"), Cert: filepath.Join(p, n.name+".pem"), Key: filepath.Join(p, n.name+".key")})
@@ -164,7 +164,7 @@ func (n *testNode) start() {
 	store := &fenced{Bolt: n.store, node: n}
 	n.volumes, err = volume.New(volume.Options{Node: n.name, Store: store, NBD: n.nbd, Backends: []volume.Backend{
 		{Name: "pool", BackendName: "pool", Driver: driver},
-		{Name: "spare", BackendName: "spare", Driver: n.spare},
+		{Name: "spare", BackendName: "spare", Driver: spare},
 	}})
 	n.check(err)
 	n.check(n.volumes.Start(context.Background()))
