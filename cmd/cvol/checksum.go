@@ -77,7 +77,13 @@ func (k *checksum) run(cmd *cobra.Command, name string) (err error) {
 	if err := k.fits(); err != nil {
 		return fmt.Errorf("checksum %s: %w", name, err)
 	}
-	root, err := k.root(cmd.Context())
+	var root transfer.Root
+	gauge := k.cli.newGauge("reading", k.size)
+	err = k.bounded(cmd.Context(), func() (err error) {
+		root, err = k.root(cmd.Context(), gauge)
+		return err
+	})
+	gauge.close(err == nil)
 	if err != nil {
 		return fmt.Errorf("checksum %s: %w", name, err)
 	}
@@ -110,10 +116,10 @@ func (k *checksum) fits() error {
 }
 
 // root digests the device, into a manifest if one is wanted.
-func (k *checksum) root(ctx context.Context) (root transfer.Root, err error) {
+func (k *checksum) root(ctx context.Context, g *gauge) (root transfer.Root, err error) {
 	if k.manifest == "" {
 		h := transfer.NewRootHash(k.geometry)
-		if err := k.scan(ctx, h.Add); err != nil {
+		if err := k.scan(ctx, g, h.Add); err != nil {
 			return root, err
 		}
 		return h.Sum()
@@ -124,7 +130,7 @@ func (k *checksum) root(ctx context.Context) (root transfer.Root, err error) {
 		if err != nil {
 			return err
 		}
-		if err := k.scan(ctx, m.Add); err != nil {
+		if err := k.scan(ctx, g, m.Add); err != nil {
 			return err
 		}
 		root, err = m.Finish()
@@ -137,16 +143,13 @@ func (k *checksum) root(ctx context.Context) (root transfer.Root, err error) {
 }
 
 // scan hands the digests on, and counts zeroes.
-func (k *checksum) scan(ctx context.Context, add func(transfer.Run) error) error {
-	gauge := k.cli.newGauge("reading", k.size)
-	err := transfer.ScanWith(ctx, k.device, k.geometry, 0, k.geometry.Chunks(), k.options(gauge), func(r transfer.Run) error {
+func (k *checksum) scan(ctx context.Context, g *gauge, add func(transfer.Run) error) error {
+	return transfer.ScanWith(ctx, k.device, k.geometry, 0, k.geometry.Chunks(), k.options(g), func(r transfer.Run) error {
 		if r.Zero {
 			k.zeroBytes += k.geometry.Bytes(r.First, r.Count)
 		}
 		return add(r)
 	})
-	gauge.close(err == nil)
-	return err
 }
 
 // checksumAnswer is what checksum --json prints.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -93,7 +94,7 @@ type ddJob struct {
 	// sizeBefore is the size of a target that is a file, before it was grown; grown says that it was.
 	sizeBefore int64
 	grown      bool
-	finished   bool
+	finished   atomic.Bool
 
 	progress transfer.Progress
 	tail     atomic.Int64 // bytes copied after the last whole unit
@@ -107,27 +108,43 @@ func (d *dd) run(ctx context.Context) int {
 	}
 	j := ddJob{dd: d, ddOperands: o}
 	report := ddReport{w: d.stderr, status: o.status, started: time.Now(), count: j.counts}
-	if err := j.open(ctx); err != nil {
-		return d.fail(errors.Join(err, j.close()))
+	if err := bounded(ctx, nothingOpen, func() error { return j.open(ctx) }); err != nil {
+		return d.fail(j.end(err))
 	}
 	stop := report.watch()
-	err = errors.Join(j.copy(ctx), j.close())
+	err = j.end(bounded(ctx, j.closeDevices, func() error { return j.copy(ctx) }))
 	stop()
 	code := d.fail(err)
 	report.tell()
 	return code
 }
 
-// close closes both ends.
-func (j *ddJob) close() error {
-	var errs []error
-	for _, e := range []*ddEnd{&j.source, &j.target} {
+// end closes both ends, unless something was left behind that may still use them, and adds to err how that went.
+func (j *ddJob) end(err error) error {
+	if isLeft(err) {
+		return err
+	}
+	errs := []error{err}
+	for _, e := range j.ends() {
 		if err := e.close(); err != nil {
 			errs = append(errs, &ddError{"closing", e.name, err})
 		}
 	}
 	return errors.Join(errs...)
 }
+
+// closeDevices closes the devices of both ends at once, so that none waits for one that hangs, and leaves the files.
+func (j *ddJob) closeDevices() error {
+	var closing sync.WaitGroup
+	var errs [2]error
+	for i, e := range j.ends() {
+		closing.Go(func() { errs[i] = e.closeDevice() })
+	}
+	closing.Wait()
+	return errors.Join(errs[:]...)
+}
+
+func (j *ddJob) ends() []*ddEnd { return []*ddEnd{&j.source, &j.target} }
 
 // fail hands over what is not for us, tells of what went wrong, and returns the exit code.
 func (d *dd) fail(err error) int {
@@ -139,6 +156,9 @@ func (d *dd) fail(err error) int {
 	case err == nil:
 		return exitOK
 	case errors.Is(err, context.Canceled):
+		if text := leftText(err); text != "" {
+			_, _ = fmt.Fprintf(d.stderr, "%s: %s\n", d.name, text)
+		}
 		return exitInterrupted
 	}
 	for line := range strings.SplitSeq(err.Error(), "\n") {

@@ -30,7 +30,7 @@ func (j *ddJob) copy(ctx context.Context) error {
 	if err := j.copyLength(ctx); err != nil {
 		return errors.Join(err, j.cut())
 	}
-	j.finished = true
+	j.finished.Store(true)
 	if j.target.file != nil && (j.dataSync || j.fullSync) {
 		if err := j.target.file.Sync(); err != nil {
 			return &ddError{"fsync failed for", j.target.name, err}
@@ -151,9 +151,11 @@ func (j *ddJob) copyLength(ctx context.Context) error {
 func (j *ddJob) targetDevices(ctx context.Context) (target, medium dataplane.Device, err error) {
 	t := &j.target
 	if t.kind == ddFile {
-		if t.device, err = file.FromFile(t.file, dataplane.Mode{}); err != nil {
+		device, err := file.FromFile(t.file, dataplane.Mode{})
+		if err != nil {
 			return nil, nil, err
 		}
+		t.open(device)
 	}
 	target = t.device
 	if j.wrap != nil {
@@ -274,7 +276,7 @@ func (j *ddJob) copied() int64 { return j.progress.Snapshot().VerifiedBytes + j.
 func (j *ddJob) counts() ddCount {
 	n := j.copied()
 	c := ddCount{read: n, written: n, counted: n, ibs: j.ibs, obs: j.obs}
-	if j.finished && j.length < j.wanted {
+	if j.finished.Load() && j.length < j.wanted {
 		// The target is full: dd has read the records up to the one of which nothing, or not all, could be written.
 		c.read = (j.length/j.obs + 1) * j.obs
 		if rest := c.read % j.ibs; rest > 0 {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -39,6 +40,9 @@ type ddEnd struct {
 	file *os.File // nil of an export
 	// device is nil of a target that is a file, until the file has its size.
 	device dataplane.Device
+	// closing is held by who opens such a target, or closes the device: a signal may come in between.
+	closing sync.Mutex
+	closed  bool
 	// size in bytes; math.MaxInt64 of what has no end.
 	size int64
 }
@@ -51,15 +55,31 @@ func (e *ddEnd) block() int64 {
 	return max(e.device.Info().MinBlock, 1)
 }
 
+// open is for the device of a target that is a file.
+func (e *ddEnd) open(device dataplane.Device) {
+	e.closing.Lock()
+	defer e.closing.Unlock()
+	e.device = device
+}
+
+// closeDevice closes the device, if it is open.
+func (e *ddEnd) closeDevice() error {
+	e.closing.Lock()
+	defer e.closing.Unlock()
+	if e.device == nil || e.closed {
+		return nil
+	}
+	e.closed = true
+	return e.device.Close()
+}
+
+// close closes what is open yet.
 func (e *ddEnd) close() error {
-	var errs []error
-	if e.device != nil {
-		errs = append(errs, e.device.Close())
-	}
+	err := e.closeDevice()
 	if e.file != nil {
-		errs = append(errs, e.file.Close())
+		err = errors.Join(err, e.file.Close())
 	}
-	return errors.Join(errs...)
+	return err
 }
 
 // open opens source and target as dd does, in its order and with its flags, once it is sure that all can be done here.

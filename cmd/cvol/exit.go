@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
-	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -91,10 +90,8 @@ func (c *cli) tell(err error) {
 
 // left tells of calls that outlive the command.
 func (c *cli) left(err error) {
-	var left *leftBehind
-	if errors.As(err, &left) {
-		each := slices.Compact(strings.Split(left.Error(), "\n")) // a target may be open twice
-		c.notef("%s; what it was told may still happen, and only then can this process end", strings.Join(each, "; "))
+	if text := leftText(err); text != "" {
+		c.notef("%s", text)
 	}
 }
 

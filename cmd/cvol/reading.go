@@ -28,6 +28,7 @@ type reading struct {
 	holes       bool
 
 	device dataplane.Device
+	closed bool
 	size   int64
 	// class is what the digests of this device prove.
 	class transfer.Class
@@ -45,23 +46,48 @@ func (r *reading) check(cmd *cobra.Command) error {
 	return nil
 }
 
-// open opens the device past this node's caches, where that can be. close must follow success.
-func (r *reading) open(ctx context.Context, name string) (err error) {
-	mode := dataplane.Mode{ReadOnly: true, Medium: true}
-	o := drivers.URIOptions{Connections: r.connections, Reconnect: serveReconnect}
-	if r.device, err = drivers.OpenURI(ctx, name, mode, o); err != nil {
+// open opens the device past this node's caches, where that can be, or leaves it behind. close must follow success.
+func (r *reading) open(ctx context.Context, name string) error {
+	var opened reading
+	err := bounded(ctx, nothingOpen, func() (err error) {
+		opened, err = r.opened(ctx, name)
 		return err
+	})
+	if err == nil {
+		r.device, r.size, r.class = opened.device, opened.size, opened.class
 	}
-	if r.size, err = r.device.Size(); err == nil {
-		r.class, err = classOf(r.device)
-	}
-	if err != nil {
-		return errors.Join(err, r.device.Close())
-	}
-	return nil
+	return err
 }
 
-func (r *reading) close() error { return r.device.Close() }
+// opened is the reading of an opened device.
+func (r *reading) opened(ctx context.Context, name string) (o reading, err error) {
+	mode := dataplane.Mode{ReadOnly: true, Medium: true}
+	options := drivers.URIOptions{Connections: r.connections, Reconnect: serveReconnect}
+	if o.device, err = drivers.OpenURI(ctx, name, mode, options); err != nil {
+		return o, err
+	}
+	if o.size, err = o.device.Size(); err == nil {
+		o.class, err = classOf(o.device)
+	}
+	if err != nil {
+		return o, errors.Join(err, o.device.Close())
+	}
+	return o, nil
+}
+
+// bounded is the function of the same name for work that reads the device.
+func (r *reading) bounded(ctx context.Context, work func() error) error {
+	return bounded(ctx, r.close, work)
+}
+
+// close may be called again.
+func (r *reading) close() error {
+	if r.closed {
+		return nil
+	}
+	r.closed = true
+	return r.device.Close()
+}
 
 // classOf says what it is worth that a device gives bytes back. A server is asked to flush first, so that they are not
 // only on their way to the medium; of one that cannot, nothing is known.

@@ -112,8 +112,7 @@ func (s *serving) run(cmd *cobra.Command, name string) (err error) {
 	}
 	passed := systemd.PassedSockets()
 	defer passed.Close()
-	s.device, err = drivers.OpenURI(cmd.Context(), name, dataplane.Mode{ReadOnly: s.readOnly}, drivers.URIOptions{Connections: serveConnections, Reconnect: s.reconnect})
-	if err != nil {
+	if err := s.openDevice(cmd.Context(), name); err != nil {
 		return fmt.Errorf("serve %s: %w", name, err)
 	}
 	defer func() {
@@ -135,6 +134,19 @@ func (s *serving) run(cmd *cobra.Command, name string) (err error) {
 		return fmt.Errorf("serve %s: %w", name, err)
 	}
 	return nil
+}
+
+// openDevice opens the device, or leaves it behind.
+func (s *serving) openDevice(ctx context.Context, name string) error {
+	var opened dataplane.Device
+	err := bounded(ctx, nothingOpen, func() (err error) {
+		opened, err = drivers.OpenURI(ctx, name, dataplane.Mode{ReadOnly: s.readOnly}, drivers.URIOptions{Connections: serveConnections, Reconnect: s.reconnect})
+		return err
+	})
+	if err == nil {
+		s.device = opened
+	}
+	return err
 }
 
 func (s *serving) check(cmd *cobra.Command) error {
@@ -233,7 +245,7 @@ func (s *serving) serve(ctx context.Context) error {
 // written: something was asked of the device that a flush makes durable.
 func written(c nbd.Counts) bool { return c.Writes+c.Zeroes+c.Trims > 0 }
 
-// flush makes durable what clients did not flush, as long as a stop may take.
+// flush makes durable what clients did not flush, as long as a stop may take: a flush that hangs in the kernel is left behind.
 func (s *serving) flush(ctx context.Context) error {
 	done := make(chan error, 1)
 	go func() { done <- s.device.Sync() }()
@@ -241,7 +253,11 @@ func (s *serving) flush(ctx context.Context) error {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
-		return errors.Join(fmt.Errorf("flush at the end: %w", context.Cause(ctx)), s.device.Close(), <-done)
+		err := errors.Join(fmt.Errorf("flush at the end: %w", context.Cause(ctx)), s.device.Close())
+		if !errors.Is(err, dataplane.ErrAbandoned) {
+			err = errors.Join(err, <-done)
+		}
+		return err
 	}
 }
 

@@ -91,11 +91,6 @@ type verdict struct {
 // compare digests the device, and shows the ranges that differ: as they are found, or, if they are few, when the bar is
 // off the terminal.
 func (v *verifying) compare(ctx context.Context, path string, d *verdict) error {
-	m, err := transfer.OpenManifest(path)
-	if err != nil {
-		return err
-	}
-	defer m.Close()
 	var held bytes.Buffer
 	list := rangeList{w: &held, json: v.cli.json, most: maxShownRanges}
 	var gauge *gauge
@@ -105,10 +100,12 @@ func (v *verifying) compare(ctx context.Context, path string, d *verdict) error 
 	if !v.all || terminal(v.cli.stdout) == nil {
 		gauge = v.cli.newGauge("verifying", v.size)
 	}
-	err = transfer.Compare(ctx, v.device, m, v.options(gauge), func(x transfer.Difference) error {
-		d.Ranges++
-		d.Bytes += x.Length
-		return list.add(x)
+	err := v.bounded(ctx, func() error {
+		return v.differences(ctx, path, gauge, func(x transfer.Difference) error {
+			d.Ranges++
+			d.Bytes += x.Length
+			return list.add(x)
+		})
 	})
 	gauge.close(err == nil)
 	if err != nil {
@@ -120,6 +117,16 @@ func (v *verifying) compare(ctx context.Context, path string, d *verdict) error 
 	}
 	_, err = v.cli.stdout.Write(held.Bytes())
 	return err
+}
+
+// differences compares the device with the manifest.
+func (v *verifying) differences(ctx context.Context, path string, g *gauge, tell func(transfer.Difference) error) error {
+	m, err := transfer.OpenManifest(path)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	return transfer.Compare(ctx, v.device, m, v.options(g), tell)
 }
 
 // show tells how it ended, below the ranges.
