@@ -32,6 +32,10 @@ import (
 // closeWait bounds the whole of Close, so that a service manager need not kill.
 const closeWait = 60 * time.Second
 
+// callsWait is how much of closeWait the calls to a server under way may take: they may hang with a back end, and exports and
+// devices are to be closed in good order all the same.
+const callsWait = 10 * time.Second
+
 // Options are what an agent is told beside its configuration.
 type Options struct {
 	Logger *slog.Logger
@@ -198,6 +202,15 @@ func (a *Agent) Close() error {
 // onClose remembers how a part is ended.
 func (a *Agent) onClose(part string, end func(ctx context.Context) error) {
 	a.closers = append(a.closers, closer{part, end})
+}
+
+// onCloseCalls is onClose for a server that waits for its calls until ctx ends, and then cancels them.
+func (a *Agent) onCloseCalls(part string, end func(ctx context.Context) error) {
+	a.onClose(part, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, callsWait)
+		defer cancel()
+		return end(ctx)
+	})
 }
 
 // serve runs a server in a goroutine of the agent's own. If it ends before Close, the agent has failed.

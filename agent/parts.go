@@ -213,8 +213,8 @@ func (a *Agent) openAPI() (err error) {
 	a.peerServer = peer.NewServer(peer.ServerOptions{
 		Local: a.gate, TLS: a.peerTLS(), Known: a.known, Forwarded: a.forwarded, Logger: a.log,
 	})
-	a.onClose("peer calls", a.peerServer.Close)
-	a.onClose("API", a.api.Close)
+	a.onCloseCalls("peer calls", a.peerServer.Close)
+	a.onCloseCalls("API", a.api.Close)
 	return nil
 }
 
