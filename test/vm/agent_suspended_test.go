@@ -27,6 +27,18 @@ func TestSuspended(t *testing.T) {
 			t.Parallel()
 			copyWaits(t, source)
 		})
+		t.Run("readers", func(t *testing.T) {
+			t.Parallel()
+			readersLeave(t, source)
+		})
+		t.Run("migration-aborted", func(t *testing.T) {
+			t.Parallel()
+			abortHung(t, source)
+		})
+		t.Run("migration-stopped", func(t *testing.T) {
+			t.Parallel()
+			stopHung(t, source)
+		})
 		for _, h := range hangingCopies {
 			t.Run(h.name, func(t *testing.T) {
 				t.Parallel()
@@ -50,10 +62,9 @@ type hungAgent struct {
 
 func hangAgent(t *testing.T) *hungAgent {
 	t.Helper()
-	h := &hungAgent{agent: prepareAgent(t, ""), pool: mapped(t, "pool", disk(t, 128)), bytes: filepath.Join(t.TempDir(), "bytes")}
-	run(t, "mkfs.ext4", "-q", h.pool.device)
-	run(t, "mount", h.pool.device, h.agent.pool)
-	t.Cleanup(func() { run(t, "umount", h.agent.pool) })
+	// The kernel has to wait for the agent as long as all tests beside it take.
+	h := &hungAgent{agent: prepareAgent(t, "attach_dead_timeout = 600"), bytes: filepath.Join(t.TempDir(), "bytes")}
+	h.pool = mappedPool(t, h.agent.pool)
 	h.launch()
 	h.device = h.volume("db", "64")
 	run(t, "dd", "if=/dev/urandom", "of="+h.bytes, "bs=1M", "count=1", "status=none")

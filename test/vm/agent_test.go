@@ -8,19 +8,21 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/cvold/cvold/client"
 )
 
-// agent is a real cvold with one back end of files.
+// agent is a real cvold with back ends of files, "pool" among them.
 type agent struct {
 	t         *testing.T
 	dir       string
 	cmd       *exec.Cmd
 	pool      string
 	configure string
+	socket    string
 	said      safeBuffer
 }
 
@@ -50,7 +52,7 @@ func (a *agent) log() []byte { return a.said.read() }
 func (a *agent) connections() int {
 	a.t.Helper()
 	var list client.ServedExportsAnswer
-	if err := json.Unmarshal([]byte(run(a.t, "cvol", "exports", "--json")), &list); err != nil || len(list.Exports) != 1 {
+	if err := json.Unmarshal([]byte(a.cvol("exports", "--json")), &list); err != nil || len(list.Exports) != 1 {
 		a.t.Fatalf("%d exports, %v", len(list.Exports), err)
 	}
 	return len(list.Exports[0].Clients)
@@ -71,30 +73,46 @@ func (a *agent) launch() {
 	a.start()
 }
 
-// prepareAgent makes an agent that is not started.
+// prepareAgent makes an agent that is not started; it is the one that cvol speaks to.
 func prepareAgent(t *testing.T, options string) *agent {
 	t.Helper()
-	a := &agent{t: t, dir: t.TempDir()}
-	a.pool, a.configure = filepath.Join(a.dir, "pool"), filepath.Join(a.dir, "cvold.conf")
-	if err := os.Mkdir(a.pool, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	text := fmt.Sprintf(`[DEFAULT]
+	a := newAgent(t, options, "pool")
+	t.Setenv("CVOL_SOCKET", a.socket)
+	return a
+}
+
+// newAgent makes an agent that is not started, with these back ends.
+func newAgent(t *testing.T, options string, backends ...string) *agent {
+	t.Helper()
+	dir := t.TempDir()
+	a := &agent{t: t, dir: dir, pool: filepath.Join(dir, "pool"), configure: filepath.Join(dir, "cvold.conf"), socket: filepath.Join(dir, "s")}
+	text := fmt.Sprintf(`[cvold]
+socket = %s
+%s
+[DEFAULT]
 host = guest
-enabled_backends = pool
-state_path = %[1]s/state
-[pool]
-volume_driver = file
-file_directory = %[1]s/pool
-[cvold]
-socket = %[1]s/s
-%[2]s
-`, a.dir, options)
+state_path = %s/state
+enabled_backends = %s
+`, a.socket, options, dir, strings.Join(backends, ","))
+	for _, name := range backends {
+		if err := os.Mkdir(a.directory(name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		text += fmt.Sprintf("[%s]\nvolume_driver = file\nfile_directory = %s\n", name, a.directory(name))
+	}
 	if err := os.WriteFile(a.configure, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("CVOL_SOCKET", filepath.Join(a.dir, "s"))
 	return a
+}
+
+// directory is that of a back end.
+func (a *agent) directory(backend string) string { return filepath.Join(a.dir, backend) }
+
+// cvol runs cvol for this agent, successfully.
+func (a *agent) cvol(args ...string) string {
+	a.t.Helper()
+	return run(a.t, "env", append([]string{"CVOL_SOCKET=" + a.socket, "cvol"}, args...)...)
 }
 
 // start runs the agent and waits until it answers.
@@ -106,7 +124,7 @@ func (a *agent) start() {
 		a.t.Fatal(err)
 	}
 	a.await("the agent answers", func() bool {
-		_, err := try(a.t, "cvol", "status")
+		_, err := try(a.t, "env", "CVOL_SOCKET="+a.socket, "cvol", "status")
 		return err == nil
 	})
 }
@@ -142,11 +160,11 @@ func (a *agent) end() {
 		a.start()
 	}
 	var list client.AttachmentsAnswer
-	if err := json.Unmarshal([]byte(run(a.t, "cvol", "attachments", "--json")), &list); err != nil {
+	if err := json.Unmarshal([]byte(a.cvol("attachments", "--json")), &list); err != nil {
 		a.t.Error(err)
 	}
 	for _, one := range list.Attachments {
-		run(a.t, "cvol", "detach", "--force", one.ID)
+		a.cvol("detach", "--force", one.ID)
 	}
 	a.stop()
 }
@@ -154,24 +172,34 @@ func (a *agent) end() {
 // volume makes a volume of a size in MiB and attaches it.
 func (a *agent) volume(name, mebibytes string, args ...string) (device string) {
 	a.t.Helper()
-	run(a.t, "cvol", "create", "--name", name, mebibytes+"M")
+	a.cvol("create", "--name", name, mebibytes+"M")
 	return a.attach(name, args...)
 }
 
 // attach attaches a volume, and waits until udev has seen it.
 func (a *agent) attach(name string, args ...string) (device string) {
 	a.t.Helper()
-	device = run(a.t, "cvol", append([]string{"attach", name}, args...)...)
+	device = a.cvol(append([]string{"attach", name}, args...)...)
 	run(a.t, "udevadm", "settle", "-t", "60")
 	return device
 }
 
-// object is the file of a volume.
+// object is the file of the one volume in the pool.
 func (a *agent) object() string {
 	a.t.Helper()
-	all, err := filepath.Glob(filepath.Join(a.pool, "volume-*"))
-	if err != nil || len(all) != 1 {
-		a.t.Fatalf("the pool holds %v, %v", all, err)
+	all := a.objects("pool")
+	if len(all) != 1 {
+		a.t.Fatalf("the pool holds %v", all)
 	}
 	return all[0]
+}
+
+// objects are the files of a back end's volumes.
+func (a *agent) objects(backend string) []string {
+	a.t.Helper()
+	all, err := filepath.Glob(filepath.Join(a.directory(backend), "volume-*"))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return all
 }

@@ -109,6 +109,35 @@ func (h hanging) end(t *testing.T, c *copying, device string) {
 	}
 }
 
+// readersLeave: what reads a disk that hangs says within a bounded time what it leaves behind when it is interrupted.
+func readersLeave(t *testing.T, source string) {
+	slow := mapped(t, "read", source)
+	slow.suspend()
+	var all []*copying
+	for _, args := range [][]string{{"checksum", slow.device}, {"dd", "if=" + slow.device, "of=" + filepath.Join(t.TempDir(), "copy"), "bs=1M"}} {
+		all = append(all, startCvol(t, []*suspendable{slow}, args...))
+	}
+	for _, c := range all {
+		awaitHang(t, c.cmd.Process.Pid)
+		if err := c.cmd.Process.Signal(syscall.SIGINT); err != nil {
+			t.Fatal(err)
+		}
+	}
+	told := time.Now()
+	for _, c := range all { // one that waits for the page cache can end then, one that waits for the disk itself cannot
+		await(t, "it says what it leaves behind", func() bool { return bytes.Contains(c.stderr.read(), []byte("device hangs and was abandoned")) })
+	}
+	if took := time.Since(told); took > leaves {
+		t.Errorf("they took %v to end", took)
+	}
+	slow.resume()
+	for _, c := range all {
+		if <-c.ended; c.cmd.ProcessState.ExitCode() != 130 {
+			t.Errorf("%v ends with %v", c.cmd.Args, c.cmd.ProcessState)
+		}
+	}
+}
+
 // copyWaits: a copy waits for disks that do not answer for a while, and comes out as if nothing had been.
 func copyWaits(t *testing.T, source string) {
 	target := disk(t, copyMebibytes)

@@ -14,18 +14,24 @@ import (
 	"github.com/cvold/cvold/transfer"
 )
 
-// copying is a running `cvol copy`.
+// copying is a running `cvol copy`, or another command that reads or writes devices without the agent.
 type copying struct {
 	*process
 	stdout bytes.Buffer // once it is over
 	stderr safeBuffer
 }
 
-// startCopy starts `cvol copy --json`. It ends with the test at the latest; for that the disks go on.
+// startCopy starts `cvol copy --json`.
 func startCopy(t *testing.T, disks []*suspendable, args ...string) *copying {
 	t.Helper()
+	return startCvol(t, disks, append([]string{"copy", "--json"}, args...)...)
+}
+
+// startCvol starts cvol. It ends with the test at the latest; for that the disks go on.
+func startCvol(t *testing.T, disks []*suspendable, args ...string) *copying {
+	t.Helper()
 	c := &copying{}
-	cmd := exec.Command("cvol", append([]string{"copy", "--json"}, args...)...)
+	cmd := exec.Command("cvol", args...)
 	cmd.Stdout, cmd.Stderr = &c.stdout, io.MultiWriter(os.Stderr, &c.stderr)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

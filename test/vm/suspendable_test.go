@@ -1,7 +1,9 @@
 package vm
 
 import (
+	"crypto/rand"
 	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -25,6 +27,19 @@ func mapped(t *testing.T, name, file string) *suspendable {
 		run(t, "dmsetup", "remove", "--retry", name)
 	})
 	run(t, "udevadm", "settle", "-t", "60")
+	return s
+}
+
+// mappedPool mounts a file system on a suspendable disk. It writes no access times: who only looks has not to wait for the disk.
+func mappedPool(t *testing.T, directory string) *suspendable {
+	t.Helper()
+	s := mapped(t, "pool-"+strings.ToLower(rand.Text()), disk(t, 128))
+	run(t, "mkfs.ext4", "-q", s.device)
+	run(t, "mount", "-o", "noatime", s.device, directory)
+	t.Cleanup(func() {
+		s.resume()
+		run(t, "umount", directory)
+	})
 	return s
 }
 
