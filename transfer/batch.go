@@ -10,6 +10,8 @@ type batch struct {
 	parts []*part // one behind the other
 	data  int64   // chunks that must be read
 	slots int     // of the copier, held
+	// untypical: it is copied while the source looks for its holes. How fast that is says nothing about the right depth.
+	untypical bool
 
 	mu     sync.Mutex
 	open   int           // jobs

@@ -8,8 +8,9 @@ const unaskedBytes = 64 << 20
 
 // window is a stretch of chunks that are not verified, and which of them have to be read.
 type window struct {
-	first int64
-	data  []bool
+	first   int64
+	data    []bool
+	unasked bool // they are read whatever they are
 }
 
 // look finds what is not verified, a window at a time: the next one while the workers are busy with the one before.
@@ -20,11 +21,11 @@ func (c *copier) look(ctx context.Context, windows chan<- window) error {
 		if first == end {
 			return nil
 		}
-		w := window{first: first}
-		if next = min(end, first+windowChunks); unasked > 0 {
+		w := window{first: first, unasked: unasked > 0}
+		if next = min(end, first+windowChunks); w.unasked {
 			next = min(end, first+unasked)
 		}
-		if c.ReadHoles || unasked > 0 {
+		if c.ReadHoles || w.unasked {
 			w.data = all(next - first)
 		} else {
 			var err error
@@ -44,7 +45,7 @@ func (c *copier) look(ctx context.Context, windows chan<- window) error {
 // unasked is how many chunks are read whatever the source would call them. Where reading is not as cheap as looking, or counts
 // against a limit, there are none.
 func (c *copier) unasked() int64 {
-	if c.source.device.Info().File == nil || c.Limiter != nil {
+	if c.ReadHoles || c.source.device.Info().File == nil || c.Limiter != nil {
 		return 0
 	}
 	return unaskedBytes / c.ChunkSize
@@ -53,15 +54,15 @@ func (c *copier) unasked() int64 {
 // plan cuts windows into batches and gives them to the workers.
 func (c *copier) plan(ctx context.Context, windows <-chan window, copied chan<- *batch) error {
 	for w := range windows {
-		if err := c.planWindow(ctx, w.first, w.data, copied); err != nil {
+		if err := c.planWindow(ctx, w, copied); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *copier) planWindow(ctx context.Context, first int64, data []bool, copied chan<- *batch) error {
-	for len(data) > 0 {
+func (c *copier) planWindow(ctx context.Context, w window, copied chan<- *batch) error {
+	for first, data := w.first, w.data; len(data) > 0; {
 		select {
 		case c.slots <- struct{}{}:
 		case <-ctx.Done():
@@ -72,6 +73,7 @@ func (c *copier) planWindow(ctx context.Context, first int64, data []bool, copie
 		if err != nil {
 			return err
 		}
+		b.untypical = w.unasked
 		if err := c.start(ctx, b); err != nil {
 			return err
 		}

@@ -23,8 +23,11 @@ func (c *copier) each(ctx context.Context, b *batch, jobFor func(p *part, i int6
 				continue
 			}
 			if do := jobFor(p, i); do != nil {
-				_, n := c.Range(p.first + i)
-				if err := c.pool.submit(ctx, job{batch: b, bytes: n, do: do}); err != nil {
+				j := job{batch: b, do: do}
+				if !b.untypical {
+					_, j.bytes = c.Range(p.first + i)
+				}
+				if err := c.pool.submit(ctx, j); err != nil {
 					return err
 				}
 			}
