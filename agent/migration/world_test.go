@@ -116,12 +116,13 @@ func newWorld(t *testing.T, names ...string) *world {
 	return w
 }
 
-// reserve finds the node's ports, which stay its own over restarts.
+// reserve finds the node's ports, which stay its own over restarts. The first one is held while the second one is looked for,
+// which might be the same one otherwise.
 func (n *testNode) reserve() {
 	for _, address := range []*string{&n.peerAddr, &n.nbdAddr} {
 		l := n.listen(*address)
+		defer l.Close()
 		*address = l.Addr().String()
-		l.Close()
 	}
 }
 

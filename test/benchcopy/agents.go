@@ -43,9 +43,11 @@ func migrate(ctx context.Context, w *world, source string) (used bench.Usage, er
 // agents makes two nodes anew, and returns what starts them.
 func (w *world) agents() (servers []bench.Server, err error) {
 	var ports [len(nodes)]string
-	for i := range nodes {
-		if ports[i], err = bench.FreePort(); err != nil {
-			return nil, err
+	for ports[0] == ports[1] { // a port that was free is free again
+		for i := range nodes {
+			if ports[i], err = bench.FreePort(); err != nil {
+				return nil, err
+			}
 		}
 	}
 	for i, node := range nodes {
