@@ -85,7 +85,7 @@ func (s *Server) handle(raw net.Conn, o ListenOptions) {
 	log.Info("connection ended", "error", err)
 }
 
-// negotiate returns the session, and the connection to go on with: raw, or TLS over it.
+// negotiate returns what was agreed on, and the connection to go on with: raw, or TLS over it.
 func (s *Server) negotiate(raw net.Conn, o ListenOptions) (net.Conn, Session, error) {
 	defer s.handshakeEnded()
 	deadline := time.Now().Add(s.shared.limits.HandshakeTimeout)

@@ -14,7 +14,7 @@ type question struct {
 	wants map[uint16]bool // information requests
 }
 
-// describe answers NBD_OPT_INFO and NBD_OPT_GO; GO returns the session with which transmission begins.
+// describe answers NBD_OPT_INFO and NBD_OPT_GO; GO returns what transmission begins with.
 func (n *negotiation) describe(h protocol.NegotiationOptionHeader) (*Session, error) {
 	data, err := n.data(h)
 	if data == nil || err != nil {
@@ -102,7 +102,7 @@ func (n *negotiation) open(h protocol.NegotiationOptionHeader, q question, x *se
 	return &session, nil
 }
 
-// begin is the session that transmission of the export would begin with.
+// begin is what transmission of the export would begin with.
 func (n *negotiation) begin(x *served) (Session, error) {
 	told, err := x.session()
 	if err != nil {
@@ -116,7 +116,7 @@ func (n *negotiation) begin(x *served) (Session, error) {
 	return session, nil
 }
 
-// exportName answers NBD_OPT_EXPORT_NAME, which knows no refusal: what cannot be served ends the session.
+// exportName answers NBD_OPT_EXPORT_NAME, which knows no refusal: what cannot be served ends the connection.
 func (n *negotiation) exportName(h protocol.NegotiationOptionHeader) (*Session, error) {
 	switch {
 	case n.require && !n.session.TLS:

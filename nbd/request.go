@@ -7,7 +7,7 @@ import (
 	"github.com/cvold/cvold/dataplane"
 )
 
-// request is one request as it was read: refused, or valid for the session's export.
+// request is one request as it was read: refused, or valid for the export of its connection.
 type request struct {
 	head
 	refused refusal

@@ -69,7 +69,7 @@ type session struct {
 	reply   PrepareReply
 }
 
-// idle says that the session holds nothing.
+// idle says that nothing is held.
 func (s *session) idle() bool {
 	return s.device == nil && s.export == "" && s.medium == nil && s.verify == nil
 }
@@ -89,7 +89,7 @@ func (t *Target) lock(id string) (unlock func()) {
 	return unlock
 }
 
-// session locks the session of a migration; it is dropped with the lock when it holds nothing.
+// session locks what is held for a migration; that is dropped with the lock when it is nothing.
 func (t *Target) session(id string) (s *session, unlock func()) {
 	s = t.refer(id)
 	s.mu.Lock()

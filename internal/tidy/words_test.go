@@ -144,7 +144,7 @@ func TestTextComplains(t *testing.T) {
 	expect(t, checkText(memory(t, "a.go", "package p // TO"+"DO: more\n")), "a.go:1: ")
 	expect(t, checkText(memory(t, "a.sh", "mktemp -d x.XX"+"XXXX # todo list, hackathon\n")))
 	expect(t, checkText(memory(t, "a.sh", "cd /wo"+"rk/main; cat ../sha"+"red/x\n/wo"+"rk/\n")), "a.sh:1", "a.sh:2")
-	expect(t, checkText(memory(t, "a.md", "the /workers of unshared/things")))
+	expect(t, checkText(memory(t, "a.md", "the /wo"+"rkers of unsha"+"red/things")))
 }
 
 func TestSleepComplains(t *testing.T) {
